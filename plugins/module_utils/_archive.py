@@ -1,0 +1,433 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""Checkpoint archives as streams: read, verified to be whole, rewritten, compressed. Memory stays small.
+
+Sources: podman's ``libpod/container_internal_common.go`` (which members, in which order) and
+``pkg/checkpoint/crutils/checkpoint_restore_utils.go`` (how they are read back).
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import tarfile
+import traceback
+import typing as t
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ansible_collections.ferry.podman.plugins.module_utils import _criu
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, DependencyError
+
+try:
+    import zstandard
+
+    ZSTANDARD_IMPORT_ERROR: str | None = None
+except ImportError:
+    ZSTANDARD_IMPORT_ERROR = traceback.format_exc()
+
+BLOCK = 1024 * 1024
+RECORD = 512
+END = bytes(2 * RECORD)
+ROOTFS_DIFF = "rootfs-diff.tar"
+
+MOST_JSON = 16 * BLOCK
+"""No config.dump is that large; a larger one is not read into memory."""
+
+MOST_IMAGE = 4 * BLOCK
+MOST_PROCESSES = 4096
+
+MAGIC = (
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+)
+
+# What the readers of the standard library and zstandard raise for damaged input.
+_DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+if ZSTANDARD_IMPORT_ERROR is None:
+    _DAMAGED = (*_DAMAGED, zstandard.ZstdError)
+
+
+class Reader(t.Protocol):
+    """Anything that reads bytes and returns none at the end."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+def compression_of(path: str) -> str:
+    """Name the compression of a file by its first bytes: zstd, gzip, bzip2, xz or none.
+
+    :raises OSError: if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(8)
+    return next((name for magic, name in MAGIC if head.startswith(magic)), "none")
+
+
+def open_archive(path: str) -> t.IO[bytes]:
+    """Open an archive for reading, decompressed.
+
+    :raises ArchiveError: if it cannot be opened.
+    :raises DependencyError: if it is zstd and zstandard is missing.
+    """
+    try:
+        compression = compression_of(path)
+        if compression == "zstd":
+            _need_zstandard(f"to read {path}")
+            reader = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True, closefd=True)
+            return t.cast("t.IO[bytes]", reader)
+        if compression == "gzip":
+            return t.cast("t.IO[bytes]", gzip.open(path, "rb"))
+        if compression == "bzip2":
+            return bz2.open(path, "rb")
+        return lzma.open(path, "rb") if compression == "xz" else open(path, "rb")
+    except OSError as error:
+        raise ArchiveError(f"The archive {path} cannot be read: {error.strerror}.") from error
+
+
+def compressor(file: t.IO[bytes], compression: str, level: int | None) -> t.IO[bytes]:
+    """Wrap a file so that what is written to the result arrives compressed; closing it leaves the file open.
+
+    :param compression: zstd, gzip or none.
+    :raises DependencyError: if zstandard is missing.
+    """
+    if compression == "zstd":
+        _need_zstandard("to compress with zstd")
+        threads = min(4, os.cpu_count() or 1)
+        writer = zstandard.ZstdCompressor(level=level or 3, threads=threads, write_checksum=True)
+        return t.cast("t.IO[bytes]", writer.stream_writer(file, closefd=False))
+    if compression == "gzip":
+        return t.cast("t.IO[bytes]", gzip.GzipFile("", "wb", level or 6, file, mtime=0))
+    return t.cast("t.IO[bytes]", _Plain(file))
+
+
+def _need_zstandard(reason: str) -> None:
+    if ZSTANDARD_IMPORT_ERROR is not None:
+        raise DependencyError("zstandard", reason, ZSTANDARD_IMPORT_ERROR)
+
+
+class _Plain:
+    """A file that stays open when this is closed, as with the compressors."""
+
+    def __init__(self, file: t.IO[bytes]) -> None:
+        self.write = file.write
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Contents:
+    """What was seen while an archive went by."""
+
+    documents: dict[str, t.Any] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
+    needs_previous: bool = False
+
+    @property
+    def config(self) -> dict[str, t.Any]:
+        """config.dump: libpod's ContainerConfig."""
+        return t.cast("dict[str, t.Any]", self.documents["config.dump"])
+
+    @property
+    def is_pre_checkpoint(self) -> bool:
+        return self._has_below("pre-checkpoint") and not self._has_below("checkpoint")
+
+    @property
+    def volumes(self) -> list[str]:
+        """Names of the volumes whose content is in the archive."""
+        names = (name for name in self.sizes if name.startswith("volumes/") and name.endswith(".tar"))
+        return sorted(name[len("volumes/") : -len(".tar")] for name in names)
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """CRIU's figures of the dump in microseconds and pages; empty where it wrote none."""
+        image = self.images.get("stats-dump")
+        return _criu.statistics(image) if image else {}
+
+    @property
+    def processes(self) -> list[dict[str, t.Any]]:
+        """PID, parent, threads and name of the processes that the checkpoint holds."""
+        pstree = self.images.get("checkpoint/pstree.img")
+        if pstree is None:
+            return []
+        found: list[dict[str, t.Any]] = [dict(process) for process in _criu.processes(pstree)]
+        for process in found:
+            core = self.images.get(f"checkpoint/core-{process['pid']}.img")
+            process["command"] = _criu.command(core) if core else None
+        return found
+
+    def size_of(self, prefix: str) -> int:
+        """Bytes of the members whose names begin like this."""
+        return sum(size for name, size in self.sizes.items() if name.startswith(prefix))
+
+    def check_whole(self) -> None:
+        """:raises ArchiveError: naming what a checkpoint needs and this has not."""
+        directory = "pre-checkpoint" if self.is_pre_checkpoint else "checkpoint"
+        needed = ["config.dump", "spec.dump"]
+        # Pre-dumps have no inventory of their own in older CRIU.
+        needed += [] if self.is_pre_checkpoint else [f"{directory}/inventory.img"]
+        missing = [name for name in needed if name not in self.sizes]
+        if missing:
+            raise ArchiveError(f"The archive is not a whole checkpoint: it has no {', '.join(missing)}.")
+        for key in ("id", "name"):
+            if not isinstance(self.config, dict) or not isinstance(self.config.get(key), str):
+                raise ArchiveError(f"The archive's config.dump does not say the container's {key}.")
+
+    def _has_below(self, directory: str) -> bool:
+        return any(name.startswith(f"{directory}/") for name in self.sizes)
+
+
+class Member:
+    """One member while the stream stands at it."""
+
+    def __init__(self, info: tarfile.TarInfo, data: t.IO[bytes] | None) -> None:
+        self.info = info
+        self.name = os.path.normpath(info.name)
+        self._data = data
+
+    def chunks(self) -> Iterator[bytes]:
+        """:raises ArchiveError: if the archive ends inside it."""
+        while self._data is not None:
+            try:
+                block = self._data.read(BLOCK)
+            except _DAMAGED as error:
+                raise ArchiveError(f"The archive is damaged or cut short inside {self.name}: {error}.") from error
+            if not block:
+                return
+            yield block
+
+
+class _Info(tarfile.TarInfo):
+    """A header; tarfile alone takes a damaged one, or none, for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: t.Any, encoding: str, errors: str) -> tarfile.TarInfo:  # type: ignore[override]
+        if len(buf) == 0:
+            raise ArchiveError("The archive is cut short: it has no end.")
+        if buf == bytes(RECORD):
+            return super().frombuf(buf, encoding, errors)
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            raise ArchiveError(f"The archive is damaged or not a tar: {error}.") from error
+
+
+def members(source: Reader) -> Iterator[Member]:
+    """Go through a tar, once, and see that it has its end.
+
+    :raises ArchiveError: if it is damaged or cut short anywhere.
+    """
+    try:
+        with tarfile.open(fileobj=t.cast("t.IO[bytes]", source), mode="r|", bufsize=BLOCK, tarinfo=_Info) as tar:
+            while (info := tar.next()) is not None:
+                # Or the list of all members seen would grow with a hostile archive.
+                tar.members = []  # type: ignore[attr-defined]
+                yield Member(info, tar.extractfile(info) if info.isreg() else None)
+            _check_end(t.cast(Reader, tar.fileobj))
+    except _DAMAGED as error:
+        raise ArchiveError(f"The archive is damaged or cut short: {error}.") from error
+
+
+def _check_end(rest: Reader) -> None:
+    """The first of the two zero blocks has been read."""
+    size = 0
+    while block := rest.read(BLOCK):
+        if block.strip(b"\0"):
+            raise ArchiveError("The archive goes on behind its end.")
+        size += len(block)
+    if size < RECORD:
+        raise ArchiveError("The archive is cut short: its end is incomplete.")
+
+
+def inspect(source: Reader) -> Contents:
+    """Read an archive to its end and return what it holds, without unpacking it.
+
+    :raises ArchiveError: if it is not a whole checkpoint.
+    """
+    contents = Contents()
+    for member in members(source):
+        for _block in _watched(member, contents):
+            pass
+    contents.check_whole()
+    return contents
+
+
+def inspect_file(path: str) -> Contents:
+    """Like ``inspect``, of a file, compressed or not; errors name the file."""
+    with open_archive(path) as archive:
+        try:
+            return inspect(archive)
+        except ArchiveError as error:
+            raise ArchiveError(f"{path}: {error}", **error.facts) from error
+
+
+class RootfsAdditions:
+    """Entries that the archive's rootfs-diff.tar lacks, collected in an unnamed file.
+
+    They go in front of podman's own, which then win where both have a path.
+
+    :param directory: where the file is made; its space is needed for what is added only.
+    """
+
+    def __init__(self, file: t.IO[bytes]) -> None:
+        self._file = file
+        self.size = 0
+        self.names: list[str] = []
+
+    def add(self, name: str, member: Member) -> None:
+        """Append one file, link or directory header.
+
+        :param name: its path below the root, without a leading slash.
+        """
+        for block in _entry(_renamed(member.info, name), member.chunks()):
+            self._file.write(block)
+            self.size += len(block)
+        self.names.append(name)
+
+    def chunks(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        while block := self._file.read(BLOCK):
+            yield block
+
+
+def rewritten(
+    source: Reader,
+    contents: Contents,
+    *,
+    additions: RootfsAdditions | None = None,
+    config_changes: dict[str, t.Any] | None = None,
+    ignore_volumes: bool = False,
+    previous: Reader | None = None,
+) -> Iterator[bytes]:
+    """Pass a checkpoint on as an uncompressed tar, with what podman leaves to us put right.
+
+    The last bytes come only after the source proved to be whole, so nobody can take a broken one for complete.
+
+    :param contents: filled while the archive goes by.
+    :param config_changes: keys of config.dump to set.
+    :param ignore_volumes: leave out the volumes, which podman's API always exports.
+    :param previous: a pre-checkpoint whose pages go along.
+    :raises ArchiveError: if a source is damaged or cut short.
+    """
+    extra = additions if additions is not None and additions.names else None
+    for member in members(source):
+        if ignore_volumes and member.name.split("/", 1)[0] == "volumes":
+            continue
+        data = _watched(member, contents)
+        if member.name == ROOTFS_DIFF and extra is not None:
+            larger = _resized(member.info, member.info.size + extra.size)
+            yield from _entry(larger, _chained(extra.chunks(), data))
+            extra = None
+        elif member.name == "config.dump" and config_changes:
+            text = _changed_json(b"".join(data), config_changes)
+            yield from _entry(_resized(member.info, len(text)), [text])
+        else:
+            yield from _entry(member.info, data)
+    contents.check_whole()
+    if extra is not None:
+        info = tarfile.TarInfo(ROOTFS_DIFF)
+        info.size, info.mode = extra.size + len(END), 0o600
+        yield from _entry(info, _chained(extra.chunks(), iter([END])))
+    if previous is not None:
+        yield from _previous(previous)
+    yield END
+
+
+def _previous(source: Reader) -> Iterator[bytes]:
+    """The pages of a pre-checkpoint; the rest of it is older than the checkpoint's own."""
+    seen = Contents()
+    for member in members(source):
+        data = _watched(member, seen)
+        if member.name.split("/", 1)[0] == "pre-checkpoint":
+            yield from _entry(member.info, data)
+        else:
+            for _block in data:
+                pass
+    if not seen.is_pre_checkpoint:
+        raise ArchiveError("The previous archive is not a pre-checkpoint: it has no pre-checkpoint directory.")
+
+
+def _watched(member: Member, contents: Contents) -> Iterator[bytes]:
+    """The data of a member; documents and small images are noted as they pass."""
+    contents.sizes[member.name] = member.info.size if member.info.isreg() else 0
+    if member.name == "checkpoint/parent" and member.info.issym():
+        contents.needs_previous = True
+    most = _wanted(member, contents)
+    if most == 0:
+        yield from member.chunks()
+        return
+    noted = bytearray()
+    for block in member.chunks():
+        noted += block
+        if len(noted) > most:
+            raise ArchiveError(f"The archive's {member.name} is larger than {most} bytes.")
+        yield block
+    if most == MOST_JSON:
+        contents.documents[member.name] = _document(member.name, bytes(noted))
+    else:
+        contents.images[member.name] = bytes(noted)
+
+
+def _wanted(member: Member, contents: Contents) -> int:
+    """How many bytes of a member are worth noting: 0 for most."""
+    if not member.info.isreg():
+        return 0
+    if member.name in ("config.dump", "spec.dump", "network.status"):
+        return MOST_JSON
+    if member.name in ("stats-dump", "checkpoint/pstree.img"):
+        return MOST_IMAGE
+    is_core = member.name.startswith("checkpoint/core-") and member.name.endswith(".img")
+    return MOST_IMAGE if is_core and len(contents.images) < MOST_PROCESSES else 0
+
+
+def _document(name: str, text: bytes) -> t.Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ArchiveError(f"The archive's {name} is not JSON: {error}.") from error
+
+
+def _changed_json(text: bytes, changes: dict[str, t.Any]) -> bytes:
+    # The keys' order and every other value stay as Go wrote them.
+    return json.dumps({**json.loads(text), **changes}, separators=(",", ":")).encode()
+
+
+def _entry(info: tarfile.TarInfo, data: Iterable[bytes]) -> Iterator[bytes]:
+    yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    size = 0
+    for block in data:
+        size += len(block)
+        yield block
+    if info.isreg() and size != info.size:
+        raise ArchiveError(f"{info.name} has {size} bytes where its header says {info.size}: it changed meanwhile.")
+    if size % RECORD:
+        yield bytes(RECORD - size % RECORD)
+
+
+def _renamed(info: tarfile.TarInfo, name: str) -> tarfile.TarInfo:
+    info.name = name
+    # A record of the extended header would win over the name.
+    info.pax_headers = {key: value for key, value in info.pax_headers.items() if key != "path"}
+    return info
+
+
+def _resized(info: tarfile.TarInfo, size: int) -> tarfile.TarInfo:
+    info.size = size
+    info.pax_headers = {key: value for key, value in info.pax_headers.items() if key != "size"}
+    return info
+
+
+def _chained(*parts: Iterable[bytes]) -> Iterator[bytes]:
+    for part in parts:
+        yield from part

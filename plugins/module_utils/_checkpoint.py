@@ -1,0 +1,311 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""Checkpointing containers: in place, into an archive, or into an image; and the way back when that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import typing as t
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ansible_collections.ferry.podman.plugins.module_utils import _compat, _criu
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, inspect_file, rewritten
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    ApiError,
+    CheckpointFailed,
+    FerryError,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._files import ArchiveFile, describe_file
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
+    CheckpointOptions,
+    Container,
+    HostInfo,
+    Json,
+    LibpodClient,
+    RestartPolicy,
+    RestoreOptions,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
+from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
+    collect_modified,
+    host_lacks,
+    modified_paths,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import kept_safe
+
+RETRY_DELAY = 0.5
+"""Seconds between two tries of a dump that met a connection in flight: a handshake is over by then."""
+
+EXTENSIONS = {"zstd": ".tar.zst", "gzip": ".tar.gz", "none": ".tar"}
+
+NO_STATISTICS = "displaying checkpointing statistics not possible"
+"""What podman answers, as an error, when the checkpoint is done and CRIU left no stats-dump."""
+
+T = t.TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CheckpointRequest:
+    """What is asked for.
+
+    :param dest: path of the archive, or None.
+    :param compression: zstd, gzip or none.
+    :param retries: how many more times a dump is tried that failed for a passing reason.
+    """
+
+    options: CheckpointOptions
+    dest: str | None = None
+    compression: str = "zstd"
+    compress_level: int | None = None
+    ignore_volumes: bool = False
+    retries: int = 3
+
+
+@dataclass(frozen=True)
+class Checkpointer:
+    """Carries one request out on one host."""
+
+    client: LibpodClient
+    host: HostInfo
+    request: CheckpointRequest
+
+    def findings(self, container: Container) -> list[_compat.Finding]:
+        """Every reason against it, before anything is touched."""
+        options = self.request.options
+        found = _compat.checkpoint_findings(
+            container,
+            self.host,
+            exports=self.request.dest is not None,
+            creates_image=options.create_image is not None,
+            pre_checkpoint=options.pre_checkpoint,
+        )
+        if options.create_image is not None and container.running and not options.ignore_rootfs:
+            found += self._image_findings(container)
+        return found
+
+    def _image_findings(self, container: Container) -> list[_compat.Finding]:
+        paths = modified_paths(self.client, container)
+        return _compat.dropped_findings(container, host_lacks(self.client, container, paths))
+
+    # -- the state that is asked for --------------------------------------------------------------------------
+
+    def done_before(self, name: str, container: Container | None) -> Json | None:
+        """The result, if the state that is asked for is there already; None if there is something to do.
+
+        It is there when a checkpoint has stopped the container and, where an archive or an image is asked for,
+        that holds a checkpoint of this container.
+        """
+        if self.request.dest is not None:
+            return None if container is not None and container.running else self._archived_before(name, container)
+        if container is None or not container.checkpointed:
+            return None
+        if self.request.options.create_image is not None:
+            return self._imaged_before(container)
+        return _described(container)
+
+    def _archived_before(self, name: str, container: Container | None) -> Json | None:
+        path = t.cast(str, self.request.dest)
+        if not os.path.isfile(path):
+            return None
+        contents = inspect_file(path)
+        subject = _compat.Subject.from_archive(contents)
+        same = subject.id == container.id if container is not None else name in (subject.id, subject.name)
+        if contents.is_pre_checkpoint or not same:
+            return None
+        return {
+            "name": subject.name,
+            "id": subject.id,
+            "image": subject.image,
+            "image_id": subject.image_id,
+            "statistics": contents.statistics,
+            **describe_file(path),
+        }
+
+    def _imaged_before(self, container: Container) -> Json | None:
+        image = self.client.image(t.cast(str, self.request.options.create_image))
+        annotations = (image or {}).get("Annotations") or {}
+        if image is None or annotations.get(_compat.IMAGE_ANNOTATION + "name") != container.name:
+            return None
+        return {**_described(container), **_created_image(image)}
+
+    # -- what it would be -------------------------------------------------------------------------------------
+
+    def prediction(self, container: Container) -> Json:
+        """What is known of the result beforehand, for check mode."""
+        known = _described(container)
+        if self.request.dest is not None:
+            known = {**known, "dest": self.request.dest, "compression": self.request.compression}
+        if self.request.options.create_image is not None:
+            known["created_image"] = self.request.options.create_image
+        return known
+
+    def predicted_state(self, container: Container) -> Json:
+        """The container's state after the checkpoint, for the difference that is shown."""
+        options = self.request.options
+        stays = options.leave_running or options.pre_checkpoint
+        gone = container.auto_remove and not stays
+        state: Json = {"status": "running" if stays else "absent" if gone else "exited"}
+        state["checkpoint"] = self.request.dest or options.create_image or "in place"
+        return state
+
+    # -- the checkpoint ---------------------------------------------------------------------------------------
+
+    def run(self, container: Container) -> Json:
+        """Checkpoint the container and return what the module returns for it.
+
+        :raises CheckpointFailed: if it could not be; the container runs, or the message says how it was left.
+        """
+        if self.request.dest is not None:
+            return self._export(container, self.request.dest)
+        return self._in_place(container)
+
+    def _in_place(self, container: Container) -> Json:
+        options = self.request.options
+        result: Json = {}
+        with contextlib.ExitStack() as stack:
+            if options.create_image is not None:
+                # podman builds the image after it has stopped the container.
+                stack.enter_context(kept_safe(self.client, container, options))
+            stack.enter_context(way_back(self.client, container, options))
+            answer = self._checkpoint(container)
+            result["statistics"] = answer.get("criu_statistics") or {}
+            result["runtime_checkpoint_duration"] = answer.get("runtime_checkpoint_duration")
+            if options.create_image is not None:
+                if not options.ignore_rootfs:
+                    _compat.refuse_blockers("Keeping the image", self._image_findings(container))
+                result.update(_created_image(self.client.image(options.create_image) or {}))
+        return {**_described(self.client.container(container.id)), **result}
+
+    def _checkpoint(self, container: Container) -> Json:
+        options = self.request.options
+        try:
+            return retried(
+                self.client,
+                container,
+                self.request.retries,
+                lambda: self.client.checkpoint(container, options),
+            )
+        except ApiError as error:
+            if NO_STATISTICS in str(error):
+                return {}
+            raise
+
+    def _export(self, container: Container, dest: str) -> Json:
+        request, contents = self.request, Contents()
+        # The file first: a directory that is not there must not cost the container its memory.
+        with ArchiveFile(dest) as file, kept_safe(self.client, container, request.options) as policy:
+            with way_back(self.client, container, request.options):
+                chunks = self.export(container, contents, file.scratch(), policy)
+                file.write(chunks, request.compression, request.compress_level)
+                file.commit()
+        return {
+            **_described(container),
+            "dest": dest,
+            "size": file.size,
+            "digest": file.digest,
+            "compression": request.compression,
+            "statistics": contents.statistics,
+        }
+
+    def export(
+        self, container: Container, contents: Contents, spool: t.IO[bytes], policy: RestartPolicy
+    ) -> Iterator[bytes]:
+        """Checkpoint, and return the archive as a tar that is made as it goes: whole, or it raises.
+
+        :param contents: filled while the archive goes by.
+        :param spool: an open file that takes copies of the image's modified files.
+        :param policy: the restart policy that the restored container shall have.
+        """
+        request, options = self.request, self.request.options
+        stream = retried(
+            self.client, container, request.retries, lambda: self.client.export_checkpoint(container, options)
+        )
+        with stream, spool:
+            additions = None
+            if not options.ignore_rootfs and not options.pre_checkpoint:
+                additions = collect_modified(self.client, container, spool)
+            yield from rewritten(
+                stream,
+                contents,
+                additions=additions,
+                config_changes={"restart_policy": policy.name, "restart_retries": policy.retries},
+                ignore_volumes=request.ignore_volumes,
+            )
+
+
+def retried(client: LibpodClient, container: Container, retries: int, dump: t.Callable[[], T]) -> T:
+    """Dump, and try again where a client was just connecting, which CRIU refuses.
+
+    :raises CheckpointFailed: with the lines of CRIU's log that matter.
+    """
+    for attempt in range(retries + 1):
+        try:
+            return dump()
+        except ApiError as error:
+            if NO_STATISTICS in str(error):
+                raise
+            log = read_log(client, container, "dump.log")
+            if attempt == retries or not _criu.is_transient(log):
+                reason = (
+                    f" CRIU says: {' | '.join(log)}" if log else f" CRIU's reason is in {container.bundle}/dump.log."
+                )
+                tries = f" ({attempt + 1} tries)" if attempt else ""
+                raise CheckpointFailed(f"{error}{reason}{tries}", criu_log=log, **error.facts) from error
+        time.sleep(RETRY_DELAY)
+    raise AssertionError("unreachable")
+
+
+@contextlib.contextmanager
+def way_back(client: LibpodClient, container: Container, options: CheckpointOptions) -> Iterator[None]:
+    """Have the container run again from the same memory when what is inside fails.
+
+    :raises CheckpointFailed: the failure, and how the container is now.
+    """
+    try:
+        yield
+    except FerryError as error:
+        outcome = bring_back(client, container, options)
+        raise CheckpointFailed(f"{error} {outcome}", **error.facts) from error
+
+
+def bring_back(client: LibpodClient, container: Container, options: CheckpointOptions) -> str:
+    """Restore in place what was stopped by a checkpoint, and say how the container is now; never raises."""
+    try:
+        now = client.find_container(container.id)
+        if now is None:
+            return f"The container {container.name} is gone."
+        if now.running:
+            return f"The container {container.name} still runs."
+        restore = RestoreOptions(tcp_established=options.tcp_established, file_locks=options.file_locks)
+        client.restore(container.id, restore, f"Bringing container {container.name} back")
+        return f"The container {container.name} runs again from the same memory."
+    except FerryError as second:
+        return (
+            f"The container {container.name} could not be brought back: {second} Its checkpoint lies in "
+            f"{container.bundle}/checkpoint; podman container restore {container.name} is what was tried."
+        )
+
+
+def _described(container: Container) -> Json:
+    return {
+        "name": container.name,
+        "id": container.id,
+        "image": container.image,
+        "image_id": container.image_id,
+        "checkpoint_path": container.checkpoint_path,
+    }
+
+
+def _created_image(image: Json) -> Json:
+    return {
+        "created_image": next(iter(image.get("RepoTags") or []), None),
+        "created_image_id": image.get("Id"),
+        "size": image.get("Size"),
+        "digest": image.get("Digest"),
+    }

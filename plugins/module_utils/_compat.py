@@ -1,0 +1,466 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""Verdicts: can this container be checkpointed here, and restored there? Pure: facts in, findings out.
+
+Every reason is found at once and before anything is touched. Most of them podman would give later, one at a
+time, and some only after the container has been stopped (podman's ``pkg/checkpoint/checkpoint_restore.go``).
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
+from ansible_collections.ferry.podman.plugins.module_utils._errors import Refused
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, parse_version
+
+Json = dict[str, t.Any]
+
+IMAGE_ANNOTATION = "io.podman.annotations.checkpoint."
+"""Prefix of the keys that podman writes on a checkpoint image (libpod/define/annotations.go)."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason for or against.
+
+    :param code: stable, for playbooks to test.
+    :param severity: ``blocker`` refuses the request; ``warning`` is passed on.
+    """
+
+    code: str
+    message: str
+    remedy: str
+    severity: str = "blocker"
+
+    def as_dict(self) -> Json:
+        return asdict(self)
+
+
+def refuse_blockers(doing: str, findings: list[Finding]) -> list[Finding]:
+    """Return the findings that do not forbid it.
+
+    :raises Refused: naming every blocker.
+    """
+    blockers = [finding for finding in findings if finding.severity == "blocker"]
+    if blockers:
+        reasons = " ".join(f"[{finding.code}] {finding.message} {finding.remedy}" for finding in blockers)
+        raise Refused(f"{doing} is refused, nothing was touched: {reasons}", [f.as_dict() for f in findings])
+    return findings
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be restored, as far as the other side must fit it. Read from a container or from an archive."""
+
+    id: str
+    name: str
+    runtime: str
+    image_id: str
+    image: str
+    volumes: list[str] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
+    dependencies: list[str] = field(default_factory=list)
+    pod: str | None = None
+    networks_ordered: bool = False
+
+    @classmethod
+    def from_container(cls, container: Container, podman: tuple[int, int, int]) -> Subject:
+        return cls(
+            id=container.id,
+            name=container.name,
+            runtime=container.runtime,
+            image_id=container.image_id,
+            image=container.image,
+            volumes=container.volumes,
+            networks=_joined(container.networks),
+            secrets=[secret["Name"] for secret in container.raw["Config"].get("Secrets") or []],
+            dependencies=container.dependencies,
+            pod=container.pod,
+            networks_ordered=podman >= (6, 0, 0),
+        )
+
+    @classmethod
+    def from_archive(cls, contents: Contents) -> Subject:
+        config = contents.config
+        ordered = config.get("orderedNetworks")
+        namespaces = ("ipcNsCtr", "netNsCtr", "pidNsCtr", "userNsCtr", "utsNsCtr", "cgroupNsCtr")
+        shared = {config[key] for key in namespaces if config.get(key)}
+        return cls(
+            id=config["id"],
+            name=config["name"],
+            runtime=str(config.get("runtime") or ""),
+            image_id=str(config.get("rootfsImageID") or ""),
+            image=str(config.get("rootfsImageName") or ""),
+            volumes=[volume["volumeName"] for volume in config.get("namedVolumes") or []],
+            networks=[entry["name"] for entry in ordered] if ordered else list(config.get("newNetworks") or {}),
+            secrets=[secret["name"] for secret in config.get("secrets") or []],
+            dependencies=[*(config.get("Dependencies") or []), *sorted(shared)],
+            pod=config.get("pod") or None,
+            networks_ordered=bool(ordered),
+        )
+
+
+def _joined(networks: dict[str, Json]) -> list[str]:
+    """Names of real networks; podman lists the modes none, host and the like among them."""
+    return [name for name, settings in networks.items() if settings.get("NetworkID")]
+
+
+@dataclass(frozen=True)
+class RestoreFacts:
+    """What the restoring host has, as far as the subject asks for it.
+
+    :param taken: for each name or ID that the container would have, the ID of who has it already.
+    :param image_named: the ID behind the image's name here, if that is another image.
+    :param absent_networks: of the subject's networks, those missing here; the same for secrets.
+    """
+
+    host: HostInfo
+    taken: dict[str, str] = field(default_factory=dict)
+    image_present: bool = True
+    image_named: str | None = None
+    existing_volumes: list[str] = field(default_factory=list)
+    absent_networks: list[str] = field(default_factory=list)
+    absent_secrets: list[str] = field(default_factory=list)
+    pod_present: bool = True
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """The options that decide what fits."""
+
+    new_names: list[str] = field(default_factory=list)
+    ignore_volumes: bool = False
+    pod: str | None = None
+
+
+def host_findings(host: HostInfo) -> Iterator[Finding]:
+    """Whether a host can checkpoint and restore at all."""
+    if host.rootless:
+        yield Finding(
+            "rootless",
+            "The service is rootless, and checkpointing a container requires root.",
+            "Use the rootful socket /run/podman/podman.sock, with become.",
+        )
+    if host.runtime_has_criu is False:
+        yield Finding(
+            "runtime_without_criu",
+            f"{host.runtime} is built without CRIU.",
+            "Install a crun that names +CRIU in crun --version, or use runc.",
+        )
+
+
+def criu_findings(criu: Json) -> Iterator[Finding]:
+    """Whether CRIU works on this host, from what ``LocalHost.criu`` found."""
+    if criu["version"] is None:
+        yield Finding("criu_absent", "CRIU is not installed on this host.", "Install the package criu.")
+    elif not criu["check"]:
+        yield Finding(
+            "criu_check",
+            f"criu check fails: {' | '.join(criu['check_output'])}",
+            "Checkpoints can work all the same; if not, CRIU and the kernel do not fit each other.",
+            severity="warning",
+        )
+
+
+def checkpoint_findings(
+    container: Container, host: HostInfo, *, exports: bool, creates_image: bool, pre_checkpoint: bool
+) -> list[Finding]:
+    """Why this container cannot be checkpointed like this.
+
+    :param exports: an archive is asked for.
+    """
+    found = list(host_findings(host))
+    if not container.running:
+        found.append(
+            Finding(
+                "not_running",
+                f"The container {container.name} is {container.status}, not running.",
+                "Only a running container has a state to checkpoint; unpause or start it.",
+            )
+        )
+    if container.auto_remove and not exports and not pre_checkpoint:
+        found.append(
+            Finding(
+                "auto_remove",
+                f"The container {container.name} was started with --rm and would be removed with its checkpoint.",
+                "Checkpoint it into an archive with dest.",
+            )
+        )
+    if (exports or creates_image) and not _exportable(container):
+        found.append(
+            Finding(
+                "dependencies",
+                f"The container {container.name} depends on {', '.join(container.dependencies)}; "
+                "podman exports no containers with dependencies, and says so only after stopping them.",
+                "Checkpoint it in place, or give it its own namespaces.",
+            )
+        )
+    return found
+
+
+def dropped_findings(container: Container, paths: list[str]) -> list[Finding]:
+    """Files that an image built by podman would lack."""
+    if not paths:
+        return []
+    shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+    return [
+        Finding(
+            "files_dropped",
+            f"The image of container {container.name} would lack files that it modified: {shown}. "
+            "podman leaves out those that the host has no file of the same path for.",
+            "Use dest, whose archive has them, or ignore_rootfs if they do not matter.",
+        )
+    ]
+
+
+def pre_copy_findings(container: Container, *, tracks_memory: bool, previous_absent: bool) -> list[Finding]:
+    """Whether memory can be written out in two steps."""
+    found = []
+    if not tracks_memory:
+        found.append(
+            Finding(
+                "no_memory_tracking",
+                "This host's architecture, kernel or CRIU does not support memory tracking.",
+                "Checkpoint without pre_checkpoint and with_previous; criu check --feature mem_dirty_track tells.",
+            )
+        )
+    if previous_absent:
+        found.append(
+            Finding(
+                "previous_absent",
+                f"The container {container.name} has no pre-checkpoint on this host.",
+                "Make one with pre_checkpoint first.",
+            )
+        )
+    return found
+
+
+def _exportable(container: Container) -> bool:
+    # A container of a pod depends on the pod's infra container, and that alone is allowed.
+    return len(container.dependencies) <= (1 if container.pod else 0)
+
+
+def restore_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequest) -> list[Finding]:
+    """Why an archive, an image or a moving container cannot be restored on a host."""
+    found = list(host_findings(facts.host))
+    found += _runtime_findings(subject, facts)
+    found += _name_findings(subject, facts, request)
+    found += _image_findings(subject, facts)
+    found += _volume_findings(subject, facts, request)
+    found += _pod_findings(subject, facts, request)
+    for kind, names in (("network", facts.absent_networks), ("secret", facts.absent_secrets)):
+        for name in names:
+            found.append(
+                Finding(
+                    f"{kind}_absent",
+                    f"There is no {kind} {name} on the restoring host.",
+                    f"Create it there as it is on the other host: podman {kind} create.",
+                )
+            )
+    return found
+
+
+def _runtime_findings(subject: Subject, facts: RestoreFacts) -> Iterator[Finding]:
+    if subject.runtime and subject.runtime != facts.host.runtime:
+        yield Finding(
+            "runtime_differs",
+            f"The checkpoint was created with runtime {subject.runtime} and cannot be restored with runtime "
+            f"{facts.host.runtime}, the default of the restoring service.",
+            f"Use a service started with podman --runtime {subject.runtime} system service.",
+        )
+    if subject.networks_ordered and subject.networks and facts.host.podman < (6, 0, 0):
+        yield Finding(
+            "networks_lost",
+            "The checkpoint is of podman 6, whose list of networks podman 5 does not read: it would lose them.",
+            "Restore it with podman 6.",
+        )
+
+
+def _name_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequest) -> Iterator[Finding]:
+    for name, owner in facts.taken.items():
+        if name == subject.id or (owner == subject.id and not request.new_names):
+            yield Finding(
+                "id_in_use",
+                f"The container {name} itself is here already, with the ID of the checkpoint.",
+                "Remove it, or restore under new_name, or restore it in place by name.",
+            )
+        else:
+            yield Finding(
+                "name_in_use",
+                f"The name {name} belongs to the container {owner[:12]}.",
+                "Remove that container, or choose another new_name.",
+            )
+
+
+def _image_findings(subject: Subject, facts: RestoreFacts) -> Iterator[Finding]:
+    if not subject.image_id:
+        yield Finding(
+            "no_image",
+            f"The container {subject.name} was made from a root filesystem (--rootfs), which podman cannot import.",
+            "Checkpoint and restore it in place.",
+        )
+    elif not facts.image_present:
+        other = f" The name is that of the image {facts.image_named[:12]} here." if facts.image_named else ""
+        yield Finding(
+            "image_differs" if other else "image_absent",
+            f"The image {subject.image} with the ID {subject.image_id[:12]} is not on the restoring host.{other}",
+            "Bring that very image: podman save on the host that has it, podman load here; building it again "
+            "gives another ID.",
+        )
+
+
+def _volume_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequest) -> Iterator[Finding]:
+    if request.ignore_volumes:
+        return
+    if subject.volumes and len(request.new_names) > 1:
+        yield Finding(
+            "volumes_shared",
+            f"{len(request.new_names)} containers would have the same volumes {', '.join(subject.volumes)}.",
+            "Restore one, or set ignore_volumes to let them share the volumes that are there.",
+        )
+    for name in facts.existing_volumes:
+        yield Finding(
+            "volume_exists",
+            f"The volume {name} exists on the restoring host.",
+            "Remove it if its content is old, or set ignore_volumes to use it as it is.",
+        )
+
+
+def _pod_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequest) -> Iterator[Finding]:
+    if subject.pod and not request.pod:
+        yield Finding("pod_required", f"The container {subject.name} is from a pod.", "Name a pod here with pod.")
+    if request.pod and not subject.pod:
+        yield Finding(
+            "not_in_pod",
+            f"The container {subject.name} was in no pod and cannot be restored into one.",
+            "Leave out pod.",
+        )
+    if request.pod and not facts.pod_present:
+        yield Finding(
+            "pod_absent",
+            f"There is no pod {request.pod} on the restoring host.",
+            "Create it with podman pod create.",
+        )
+    if not subject.pod and subject.dependencies:
+        yield Finding(
+            "dependencies",
+            f"The container {subject.name} depends on other containers; podman imports none such.",
+            "Give it its own namespaces.",
+        )
+
+
+def archive_findings(contents: Contents, *, has_previous: bool) -> list[Finding]:
+    """Whether the files that were given make one checkpoint."""
+    found = []
+    if contents.is_pre_checkpoint:
+        found.append(
+            Finding(
+                "pre_checkpoint",
+                "The archive is a pre-checkpoint: it holds pages and no processes.",
+                "Give the checkpoint that was made with with_previous as src, and this one as previous.",
+            )
+        )
+    elif contents.needs_previous and not has_previous:
+        found.append(
+            Finding(
+                "previous_needed",
+                "The archive was made with with_previous and holds only the pages that changed since.",
+                "Give the pre-checkpoint as previous.",
+            )
+        )
+    elif has_previous and not contents.needs_previous:
+        found.append(
+            Finding(
+                "previous_not_used",
+                "The archive is complete by itself: it was not made with with_previous.",
+                "Leave out previous.",
+            )
+        )
+    return found
+
+
+def image_findings(image: Json, host: HostInfo) -> list[Finding]:
+    """Whether an image is a checkpoint, and one for this runtime."""
+    runtime = (image.get("Annotations") or {}).get(IMAGE_ANNOTATION + "runtime.name")
+    if not runtime:
+        return [
+            Finding(
+                "not_a_checkpoint",
+                "The image has no checkpoint annotations: it is not a checkpoint, or lost them as a docker-archive.",
+                "Push, save and pull checkpoint images in the format oci.",
+            )
+        ]
+    if runtime != host.runtime:
+        return [
+            Finding(
+                "runtime_differs",
+                f"The checkpoint image requires runtime {runtime}; the service's is {host.runtime}.",
+                f"Use a service started with podman --runtime {runtime} system service.",
+            )
+        ]
+    return []
+
+
+def local_findings(container: Container, host: HostInfo, evidence: str | None) -> list[Finding]:
+    """Why a stopped container cannot be restored from the checkpoint in its own directory.
+
+    :param evidence: ``current`` if the files of the checkpoint are newer than the container's last start,
+        ``stale`` if they are older, ``absent`` if there are none, None if they cannot be looked at.
+    """
+    found = list(host_findings(host))
+    if container.status == "paused":
+        found.append(Finding("paused", f"The container {container.name} is paused.", "Unpause it; it has its state."))
+    elif evidence == "absent":
+        found.append(
+            Finding(
+                "no_checkpoint",
+                f"A complete checkpoint of container {container.name}, which is {container.status}, cannot be found.",
+                "A restore without keep uses it up. Start the container afresh with podman start.",
+            )
+        )
+    elif not container.checkpointed and not container.checkpoint_path and evidence != "current":
+        found.append(
+            Finding(
+                "stale_checkpoint",
+                f"The container {container.name} has run since its last checkpoint, or may have: restoring would "
+                "pair old memory with newer files.",
+                "Start it with podman start; remove the container if neither state is wanted.",
+            )
+        )
+    return found
+
+
+def version_findings(source: HostInfo, destination: HostInfo) -> list[Finding]:
+    """What is known to go wrong between two versions."""
+    if destination.podman[:2] < source.podman[:2]:
+        return [
+            Finding(
+                "older_destination",
+                f"The destination's podman {_dotted(destination.podman)} is older than the source's "
+                f"{_dotted(source.podman)}: restores by an older runtime can fail "
+                "(seen from 5.8 with crun 1.28 to 5.4 with crun 1.21).",
+                "Upgrade the destination; a failed move comes back by itself.",
+                severity="warning",
+            )
+        ]
+    return []
+
+
+def _dotted(version: tuple[int, int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+def criu_version(text: str) -> str | None:
+    """Read the number from what ``criu --version`` prints; None if there is none."""
+    for line in text.splitlines():
+        label, _colon, value = line.partition(":")
+        if label.strip() == "Version":
+            return ".".join(map(str, parse_version(value.strip())))
+    return None

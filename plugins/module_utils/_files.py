@@ -1,0 +1,108 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""Files that appear whole or not at all, and are read by root alone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import typing as t
+from collections.abc import Iterable
+
+from ansible_collections.ferry.podman.plugins.module_utils._archive import compression_of, compressor
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+
+
+class ArchiveFile:
+    """A file written beside its target, mode 0600, and moved into place when it is complete.
+
+    :param path: the target; what is there stays untouched until the move.
+    :raises FerryError: if its directory cannot be written to.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.directory = os.path.dirname(os.path.abspath(path))
+        self.size = 0
+        self.digest = ""
+        try:
+            descriptor, self._temporary = tempfile.mkstemp(
+                prefix=f".{os.path.basename(path)}.", suffix=".partial", dir=self.directory
+            )
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        self._file = os.fdopen(descriptor, "r+b")
+
+    def write(self, chunks: Iterable[bytes], compression: str, level: int | None) -> None:
+        """Compress the chunks into the file, sync it, and note its size and digest.
+
+        :raises FerryError: if the file system refuses, a full one included.
+        """
+        packed = compressor(self._file, compression, level)
+        try:
+            for chunk in chunks:
+                packed.write(chunk)
+            packed.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self.size = self._file.tell()
+            self.digest = self._sha256()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def _sha256(self) -> str:
+        self._file.seek(0)
+        digest = hashlib.sha256()
+        while block := self._file.read(1024 * 1024):
+            digest.update(block)
+        return f"sha256:{digest.hexdigest()}"
+
+    def commit(self) -> None:
+        """Move the file to its name, durably."""
+        try:
+            os.replace(self._temporary, self.path)
+            directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def scratch(self) -> t.IO[bytes]:
+        """An unnamed file in the same directory."""
+        return tempfile.TemporaryFile(dir=self.directory)
+
+    def __enter__(self) -> ArchiveFile:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temporary)
+
+
+def _unwritable(path: str, error: OSError) -> FerryError:
+    return FerryError(
+        f"The archive {path} cannot be written: {error.strerror or error}.",
+        remedy="Give a path in an existing directory with room for the container's memory.",
+    )
+
+
+def describe_file(path: str) -> dict[str, t.Any]:
+    """Size in bytes, digest and compression of an archive that is there already."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1024 * 1024):
+            digest.update(block)
+    return {
+        "dest": path,
+        "size": os.path.getsize(path),
+        "digest": f"sha256:{digest.hexdigest()}",
+        "compression": compression_of(path),
+    }

@@ -1,0 +1,100 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""A guard on the destination that keeps open connections from being reset while they are restored.
+
+podman sets the network up before CRIU puts the sockets back. What a client sends in between meets no socket and
+is answered with a reset. The guard drops what is addressed to the container, so the client sends it again later.
+It sits on the parent device's ingress hook, which comes before macvlan takes a frame (Linux ``net/core/dev.c``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.ferry.podman.plugins.module_utils._errors import TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._transport import Transport
+
+EXPIRES = 600
+"""Seconds after which a guard that nobody could remove lets everything through again."""
+
+COMMAND = "nft -f -"
+"""The one command that the destination runs for a move; a forced command of an ssh key may be just this."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Drops what arrives for some addresses on some devices.
+
+    :param key: makes the name of its table; a container's ID.
+    :param devices: parent devices of macvlan and ipvlan networks.
+    """
+
+    transport: Transport
+    key: str
+    devices: list[str]
+    addresses: list[str]
+
+    @property
+    def _table(self) -> str:
+        return f"netdev ferry_{self.key[:12]}"
+
+    def script(self) -> str:
+        """The rules, which replace those of an earlier try."""
+        lines = [f"add table {self._table}", f"delete table {self._table}", f"add table {self._table}"]
+        for family, version in (("ipv4", 4), ("ipv6", 6)):
+            addresses = [a for a in self.addresses if ipaddress.ip_address(a).version == version]
+            lines.append(f"add set {self._table} {family} {{ type {family}_addr; flags timeout; }}")
+            for address in addresses:
+                lines.append(f"add element {self._table} {family} {{ {address} timeout {EXPIRES}s }}")
+        for number, device in enumerate(self.devices):
+            chain = f"{self._table} parent{number}"
+            lines.append(f'add chain {chain} {{ type filter hook ingress device "{device}" priority -300; }}')
+            lines.append(f"add rule {chain} ip daddr @ipv4 drop")
+            lines.append(f"add rule {chain} ip6 daddr @ipv6 drop")
+        return "\n".join(lines) + "\n"
+
+    def __enter__(self) -> Guard:
+        """:raises TransportError: if nft cannot be run there."""
+        if self.devices and self.addresses:
+            self._nft(self.script())
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.devices and self.addresses:
+            self._nft(f"add table {self._table}\ndelete table {self._table}\n")
+
+    def _nft(self, script: str) -> None:
+        if self.transport.forward is not None:
+            self.transport.forward.run(COMMAND, script)
+            return
+        try:
+            done = subprocess.run(
+                COMMAND.split(), input=script, text=True, capture_output=True, timeout=30, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise TransportError(f"nft could not be run: {error}.") from error
+        if done.returncode != 0:
+            raise TransportError(f"nft failed: {done.stderr.strip()}.")
+
+
+def parents_and_addresses(networks: dict[str, t.Any], known: t.Mapping[str, t.Any]) -> tuple[list[str], list[str]]:
+    """Devices and addresses to guard: those of networks whose addresses move along with the container.
+
+    :param networks: the container's, from its inspect answer.
+    :param known: the destination's network of each name, from its network inspect answer.
+    """
+    devices: list[str] = []
+    addresses: list[str] = []
+    for name, settings in networks.items():
+        network = known.get(name) or {}
+        if network.get("driver") not in ("macvlan", "ipvlan") or not network.get("network_interface"):
+            continue
+        devices.append(network["network_interface"])
+        addresses += [a for a in (settings.get("IPAddress"), settings.get("GlobalIPv6Address")) if a]
+    return sorted(set(devices)), addresses

@@ -1,0 +1,629 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""The calls to the libpod API that this collection makes, and what they answer.
+
+No Ansible here. Parameters and answers are podman's: ``pkg/api/handlers/libpod/containers.go`` and
+``pkg/api/server/register_*.go``.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import typing as t
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    ApiError,
+    FerryError,
+    NotFound,
+    ProtocolError,
+    TransportError,
+    UnsupportedParameter,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._transport import CONNECT_TIMEOUT, Transport
+
+try:
+    import requests
+    from urllib3.exceptions import HTTPError as Urllib3Error
+except ImportError:
+    # Transport reports it before anything here is used.
+    pass
+
+PATH_VERSION = "v5.0.0"
+"""In every path; podman validates nothing about it, but below 5 it answers with the inspect format of version 4."""
+
+PARAMETER_SINCE: dict[str, tuple[int, int, int]] = {
+    "pod": (4, 3, 0),
+    "ignoreStaticMAC": (4, 4, 0),
+    "restartPolicy": (5, 1, 0),
+    "tcpClose": (5, 7, 0),
+}
+"""Parameters that older servers ignore without a word (gorilla/schema is told to), and since when they count."""
+
+OLDEST = (4, 4, 0)
+"""The oldest podman whose checkpoint API these calls fit."""
+
+GO_MODE_DIRECTORY = 1 << 31
+"""The bit of a directory in Go's FileMode."""
+
+TAR = {"Content-Type": "application/x-tar"}
+BLOCK = 1024 * 1024
+
+Version = tuple[int, int, int]
+Json = dict[str, t.Any]
+
+
+def parse_version(text: str) -> Version:
+    """Read the first three numbers of a version such as ``5.4.2`` or ``6.0.0-rc1``.
+
+    :raises ProtocolError: if the text does not begin with a number.
+    """
+    numbers: list[int] = []
+    for part in text.replace("-", ".").replace("+", ".").replace("~", ".").split(".")[:3]:
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    if not numbers:
+        raise ProtocolError(f"{text!r} is not a version of podman.")
+    return t.cast(Version, tuple((numbers + [0, 0])[:3]))
+
+
+@dataclass(frozen=True)
+class HostInfo:
+    """What ``/info`` and the headers tell about a host. Sizes are bytes."""
+
+    podman: Version
+    raw: Json
+
+    @property
+    def _host(self) -> Json:
+        return t.cast(Json, self.raw["host"])
+
+    @property
+    def runtime(self) -> str:
+        """The service's default OCI runtime; the API uses no other one (libpod/runtime_ctr.go)."""
+        return str(self._host["ociRuntime"]["name"])
+
+    @property
+    def runtime_version(self) -> str:
+        return str(self._host["ociRuntime"].get("version", ""))
+
+    @property
+    def runtime_has_criu(self) -> bool | None:
+        """crun names ``+CRIU`` among its features; runc does not tell."""
+        return "+CRIU" in self.runtime_version if self.runtime == "crun" else None
+
+    @property
+    def rootless(self) -> bool:
+        return bool(self._host["security"]["rootless"])
+
+    @property
+    def graph_root(self) -> str:
+        return str(self.raw["store"]["graphRoot"])
+
+    @property
+    def temporary_directory(self) -> str:
+        """Where the service spools archives, in and out."""
+        return str(self.raw["store"].get("imageCopyTmpDir") or "/var/tmp")
+
+    def summary(self) -> Json:
+        """The values that users compare hosts by."""
+        host, store = self._host, self.raw["store"]
+        return {
+            "podman_version": ".".join(map(str, self.podman)),
+            "arch": host["arch"],
+            "kernel": host["kernel"],
+            "distribution": host.get("distribution"),
+            "cgroup_version": host["cgroupVersion"],
+            "cgroup_manager": host["cgroupManager"],
+            "network_backend": host.get("networkBackend"),
+            "rootless": self.rootless,
+            "selinux_enabled": host["security"].get("selinuxEnabled"),
+            "apparmor_enabled": host["security"].get("apparmorEnabled"),
+            "runtime": {
+                "name": self.runtime,
+                "path": host["ociRuntime"].get("path"),
+                "version": self.runtime_version.split("\n", 1)[0],
+                "has_criu": self.runtime_has_criu,
+            },
+            "graph_root": self.graph_root,
+            "graph_root_free": store.get("graphRootAllocated", 0) - store.get("graphRootUsed", 0),
+            "temporary_directory": self.temporary_directory,
+            "memory_free": host.get("memFree"),
+        }
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """What podman does when the container's process ends."""
+
+    name: str
+    retries: int
+
+    @property
+    def active(self) -> bool:
+        return self.name not in ("", "no")
+
+
+@dataclass(frozen=True)
+class Container:
+    """One answer of the container inspect call."""
+
+    raw: Json
+
+    @property
+    def _state(self) -> Json:
+        return t.cast(Json, self.raw["State"])
+
+    @property
+    def id(self) -> str:
+        return str(self.raw["Id"])
+
+    @property
+    def name(self) -> str:
+        return str(self.raw["Name"])
+
+    @property
+    def image(self) -> str:
+        return str(self.raw.get("ImageName") or "")
+
+    @property
+    def image_id(self) -> str:
+        return str(self.raw.get("Image") or "")
+
+    @property
+    def status(self) -> str:
+        return str(self._state["Status"])
+
+    @property
+    def running(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def checkpointed(self) -> bool:
+        """Stopped by a checkpoint. Cleared by a reboot and by a start (container_internal.go)."""
+        return bool(self._state.get("Checkpointed")) and not self.running
+
+    @property
+    def restored(self) -> bool:
+        return bool(self._state.get("Restored"))
+
+    @property
+    def checkpoint_path(self) -> str | None:
+        """Where the last checkpoint since the last start lies; also set by one that left it running."""
+        return t.cast("str | None", self._state.get("CheckpointPath") or None)
+
+    @property
+    def started_at(self) -> str:
+        return str(self._state.get("StartedAt", ""))
+
+    @property
+    def bundle(self) -> str | None:
+        """The directory with dump.log, restore.log and the checkpoint; None before the first start."""
+        path = self.raw.get("OCIConfigPath")
+        return os.path.dirname(path) if path else None
+
+    @property
+    def auto_remove(self) -> bool:
+        return bool(self.raw["HostConfig"].get("AutoRemove"))
+
+    @property
+    def restart_policy(self) -> RestartPolicy:
+        policy = self.raw["HostConfig"].get("RestartPolicy") or {}
+        return RestartPolicy(str(policy.get("Name") or ""), int(policy.get("MaximumRetryCount") or 0))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self.raw["Config"].get("Labels") or {}
+
+    @property
+    def runtime(self) -> str:
+        return str(self.raw.get("OCIRuntime", ""))
+
+    @property
+    def dependencies(self) -> list[str]:
+        return list(self.raw.get("Dependencies") or [])
+
+    @property
+    def pod(self) -> str | None:
+        return t.cast("str | None", self.raw.get("Pod") or None)
+
+    @property
+    def is_infra(self) -> bool:
+        return bool(self.raw.get("IsInfra"))
+
+    @property
+    def volumes(self) -> list[str]:
+        """Names of the named and anonymous volumes."""
+        return [mount["Name"] for mount in self.raw.get("Mounts") or [] if mount.get("Type") == "volume"]
+
+    @property
+    def networks(self) -> dict[str, Json]:
+        return t.cast("dict[str, Json]", (self.raw.get("NetworkSettings") or {}).get("Networks") or {})
+
+    def summary(self) -> Json:
+        """The state of the container's checkpoint, as the info module returns it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "image": self.image,
+            "image_id": self.image_id,
+            "status": self.status,
+            "runtime": self.runtime,
+            "pod": self.pod,
+            "checkpointed": self.checkpointed,
+            "checkpointed_at": self._state.get("CheckpointedAt") if self.checkpointed else None,
+            "checkpoint_path": self.checkpoint_path,
+            "checkpoint_log": self._state.get("CheckpointLog") or None,
+            "restored": self.restored,
+            "restored_at": self._state.get("RestoredAt") if self.restored else None,
+            "restore_log": self._state.get("RestoreLog") or None,
+        }
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """Query parameters of the checkpoint call. What it lacks, the client does."""
+
+    keep: bool = False
+    leave_running: bool = False
+    tcp_established: bool = False
+    ignore_rootfs: bool = False
+    pre_checkpoint: bool = False
+    with_previous: bool = False
+    file_locks: bool = False
+    create_image: str | None = None
+
+    def query(self) -> Json:
+        return _query(
+            keep=self.keep,
+            leaveRunning=self.leave_running,
+            tcpEstablished=self.tcp_established,
+            ignoreRootFS=self.ignore_rootfs,
+            preCheckpoint=self.pre_checkpoint,
+            withPrevious=self.with_previous,
+            fileLocks=self.file_locks,
+            createImage=self.create_image,
+        )
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """Query parameters of the restore call."""
+
+    name: str | None = None
+    keep: bool = False
+    tcp_established: bool = False
+    tcp_close: bool = False
+    ignore_rootfs: bool = False
+    ignore_volumes: bool = False
+    ignore_static_ip: bool = False
+    ignore_static_mac: bool = False
+    file_locks: bool = False
+    pod: str | None = None
+    publish: list[str] = field(default_factory=list)
+
+    def query(self) -> Json:
+        return _query(
+            name=self.name,
+            keep=self.keep,
+            tcpEstablished=self.tcp_established,
+            tcpClose=self.tcp_close,
+            ignoreRootFS=self.ignore_rootfs,
+            ignoreVolumes=self.ignore_volumes,
+            ignoreStaticIP=self.ignore_static_ip,
+            ignoreStaticMAC=self.ignore_static_mac,
+            fileLocks=self.file_locks,
+            pod=self.pod,
+            # One value with spaces: of a repeated parameter the server keeps the last.
+            publishPorts=" ".join(self.publish),
+        )
+
+
+def _query(**values: t.Any) -> Json:
+    return {key: "true" if value is True else value for key, value in values.items() if value}
+
+
+class Stream:
+    """The body of an answer, read as it arrives. Use it as a context manager.
+
+    :param doing: what is being done, for errors.
+    """
+
+    def __init__(self, response: requests.Response, doing: str) -> None:
+        self._response = response
+        self._doing = doing
+
+    def read(self, size: int = BLOCK) -> bytes:
+        """Return at most ``size`` bytes, and none at the end.
+
+        :raises TransportError: if the connection breaks or stays silent for too long.
+        """
+        try:
+            return t.cast(bytes, self._response.raw.read(size))
+        except (Urllib3Error, OSError) as error:
+            raise TransportError(f"{self._doing}: the answer broke off: {error}.") from error
+
+    def chunks(self) -> t.Iterator[bytes]:
+        while block := self.read():
+            yield block
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._response.close()
+
+
+class LibpodClient:
+    """A libpod service, spoken to over a transport."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._version: Version | None = None
+
+    # -- the host ---------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> Version:
+        """The server's podman version, asked for once.
+
+        :raises FerryError: if it is older than this collection knows.
+        """
+        if self._version is None:
+            self._version = self._ask_version()
+        return self._version
+
+    def _ask_version(self) -> Version:
+        response = self._request("GET", "/_ping", "Asking for podman's version")
+        text = response.headers.get("Libpod-API-Version")
+        if text is None:
+            raise ProtocolError(f"{self.transport.url} answers, but not as a libpod service does.")
+        version = parse_version(text)
+        if version < OLDEST:
+            raise FerryError(
+                f"{self.transport.url} is podman {text}.",
+                remedy=f"This collection needs podman {'.'.join(map(str, OLDEST))} or newer.",
+            )
+        return version
+
+    def info(self) -> HostInfo:
+        return HostInfo(self.version, self._get("/info", "Asking for the host's facts"))
+
+    # -- containers -------------------------------------------------------------------------------------------
+
+    def containers(self) -> list[Json]:
+        """Every container that is not a pod's infra container, in the list format."""
+        found = self._get("/containers/json", "Listing containers", {"all": "true"})
+        return [entry for entry in t.cast("list[Json]", found) if not entry.get("IsInfra")]
+
+    def container(self, name: str) -> Container:
+        """:raises NotFound: if there is none of that name or ID."""
+        return Container(self._get(f"/containers/{_part(name)}/json", f"Inspecting container {name}"))
+
+    def find_container(self, name: str) -> Container | None:
+        with contextlib.suppress(NotFound):
+            return self.container(name)
+        return None
+
+    def checkpoint(self, container: Container, options: CheckpointOptions) -> Json:
+        """Checkpoint in place or into an image; answers with CRIU's statistics (microseconds) where there are any."""
+        params = {**options.query(), "printStats": "true"}
+        doing = f"Checkpointing container {container.name}"
+        return t.cast(Json, self._post(f"/containers/{container.id}/checkpoint", doing, params))
+
+    def export_checkpoint(self, container: Container, options: CheckpointOptions) -> Stream:
+        """Checkpoint into an uncompressed tar. Nothing arrives before the server has written all of it."""
+        params = self.check_supported({**options.query(), "export": "true"})
+        doing = f"Checkpointing container {container.name}"
+        response = self._request("POST", f"/containers/{container.id}/checkpoint", doing, params=params, stream=True)
+        return Stream(response, doing)
+
+    def restore(self, name: str, options: RestoreOptions, doing: str) -> Json:
+        """Restore a local container, or a checkpoint image given by its full ID."""
+        params = {**options.query(), "printStats": "true"}
+        return t.cast(Json, self._post(f"/containers/{_part(name)}/restore", doing, params))
+
+    def import_checkpoint(self, archive: t.Iterable[bytes], options: RestoreOptions, doing: str) -> Json:
+        """Restore from an archive. If its iterator raises, the server never sees the end and restores nothing."""
+        params = {**options.query(), "import": "true", "printStats": "true"}
+        return t.cast(Json, self._post("/containers/import/restore", doing, params, archive))
+
+    def changes(self, container: Container) -> list[Json]:
+        """What differs from the image: ``Path`` and ``Kind`` (0 modified, 1 added, 2 deleted)."""
+        doing = f"Listing the changed files of container {container.name}"
+        found = self._get(f"/containers/{container.id}/changes", doing, {"diffType": "container"})
+        return t.cast("list[Json]", found or [])
+
+    def export_rootfs(self, container: Container) -> Stream:
+        """A tar of the container's whole root filesystem, with its owners."""
+        doing = f"Reading the files of container {container.name}"
+        return Stream(self._request("GET", f"/containers/{container.id}/export", doing, stream=True), doing)
+
+    def mount(self, container: Container) -> str:
+        """Mount the root filesystem on the service's host and return where."""
+        doing = f"Mounting container {container.name}"
+        # The path alone, not as JSON.
+        return self._request("POST", f"/containers/{container.id}/mount", doing).text.strip()
+
+    def unmount(self, container: Container) -> None:
+        self._request("POST", f"/containers/{container.id}/unmount", f"Unmounting container {container.name}")
+
+    def is_directory(self, container: Container, path: str) -> bool:
+        """Whether a path inside the container, running or not, is a directory."""
+        doing = f"Looking at {path} of container {container.name}"
+        response = self._request("HEAD", f"/containers/{container.id}/archive", doing, params={"path": path})
+        mode = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))["mode"]
+        return bool(mode & GO_MODE_DIRECTORY)
+
+    def update_restart_policy(self, name: str, policy: RestartPolicy) -> None:
+        params = {"restartPolicy": policy.name}
+        if policy.name == "on-failure" and policy.retries:
+            params["restartRetries"] = str(policy.retries)
+        doing = f"Setting the restart policy of container {name[:12]}"
+        self._request(
+            "POST",
+            f"/containers/{_part(name)}/update",
+            doing,
+            params=self.check_supported(params),
+            json_body={},
+        )
+
+    def create_container(self, spec: Json) -> str:
+        """Create, but do not start; returns the ID."""
+        doing = f"Creating container {spec.get('name', '')}"
+        return str(self._json(self._request("POST", "/containers/create", doing, json_body=spec), doing)["Id"])
+
+    def remove_container(self, name: str, *, force: bool = True) -> None:
+        """Remove it and its anonymous volumes; nothing happens if it is not there.
+
+        :param force: even if it runs.
+        """
+        params = {"force": "true" if force else "false", "ignore": "true", "volumes": "true"}
+        self._request("DELETE", f"/containers/{_part(name)}", f"Removing container {name}", params=params)
+
+    # -- what containers need ---------------------------------------------------------------------------------
+
+    def image(self, name: str) -> Json | None:
+        return self._find(f"/images/{_part(name)}/json", f"Inspecting image {name}")
+
+    def save_image(self, name: str) -> Stream:
+        """An archive of the image that keeps its ID."""
+        doing = f"Saving image {name}"
+        response = self._request(
+            "GET", f"/images/{_part(name)}/get", doing, params={"format": "docker-archive"}, stream=True
+        )
+        return Stream(response, doing)
+
+    def load_image(self, archive: t.Iterable[bytes], doing: str) -> None:
+        self._post("/images/load", doing, {}, archive)
+
+    def remove_image(self, name: str) -> None:
+        with contextlib.suppress(NotFound):
+            self._request("DELETE", f"/images/{_part(name)}", f"Removing image {name}")
+
+    def volume_names(self) -> set[str]:
+        found = self._get("/volumes/json", "Listing volumes")
+        return {volume["Name"] for volume in t.cast("list[Json]", found or [])}
+
+    def volumes_in_use(self) -> set[str]:
+        """Names of the volumes that any container here mounts."""
+        containers = (self.find_container(entry["Id"]) for entry in self.containers())
+        return {name for container in containers if container is not None for name in container.volumes}
+
+    def remove_volume(self, name: str) -> None:
+        """:raises ApiError: if a container uses it."""
+        with contextlib.suppress(NotFound):
+            self._request("DELETE", f"/volumes/{_part(name)}", f"Removing volume {name}")
+
+    def network(self, name: str) -> Json | None:
+        return self._find(f"/networks/{_part(name)}/json", f"Inspecting network {name}")
+
+    def secret_names(self) -> set[str]:
+        found = self._get("/secrets/json", "Listing secrets")
+        return {secret["Spec"]["Name"] for secret in t.cast("list[Json]", found or [])}
+
+    def pod(self, name: str) -> Json | None:
+        return self._find(f"/pods/{_part(name)}/json", f"Inspecting pod {name}")
+
+    # -- requests ---------------------------------------------------------------------------------------------
+
+    def _get(self, path: str, doing: str, params: Json | None = None) -> t.Any:
+        return self._json(self._request("GET", path, doing, params=params), doing)
+
+    def _find(self, path: str, doing: str) -> Json | None:
+        with contextlib.suppress(NotFound):
+            return t.cast(Json, self._get(path, doing))
+        return None
+
+    def _post(self, path: str, doing: str, params: Json, body: t.Iterable[bytes] | None = None) -> t.Any:
+        return self._json(self._request("POST", path, doing, params=self.check_supported(params), body=body), doing)
+
+    def check_supported(self, params: Json) -> Json:
+        """:raises UnsupportedParameter: for what this server would ignore in silence."""
+        for key in params:
+            since = PARAMETER_SINCE.get(key)
+            if since is not None and self.version < since:
+                raise UnsupportedParameter(
+                    f"{self.transport.url} is podman {'.'.join(map(str, self.version))}, "
+                    f"which ignores {key}; it is known since {'.'.join(map(str, since))}."
+                )
+        return params
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        *,
+        params: Json | None = None,
+        body: t.Iterable[bytes] | None = None,
+        json_body: Json | None = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        try:
+            response = self.transport.session.request(
+                method,
+                f"http://libpod/{PATH_VERSION}/libpod{path}",
+                params=params,
+                data=body,
+                json=json_body,
+                headers=TAR if body is not None else None,
+                timeout=(CONNECT_TIMEOUT, self.transport.timeout),
+                allow_redirects=False,
+                stream=stream,
+            )
+        except requests.RequestException as error:
+            raise self._unreachable(doing, error) from error
+        except (Urllib3Error, OSError) as error:
+            raise self._unreachable(doing, error) from error
+        if response.status_code >= 300:
+            raise _api_error(doing, response)
+        return response
+
+    def _unreachable(self, doing: str, error: Exception) -> TransportError:
+        text = str(error)
+        remedy = None
+        if "Read timed out" in text or isinstance(error, TimeoutError):
+            text = f"no answer within {self.transport.timeout:.0f} s"
+            remedy = "The service may still be at it: look before trying again, and raise the option timeout."
+        elif "FileNotFoundError" in text or "Connection refused" in text:
+            text = "no podman service listens there"
+            remedy = "Start it: systemctl enable --now podman.socket."
+        elif "PermissionError" in text:
+            text = "permission denied"
+            remedy = "The rootful socket needs root: use become."
+        return TransportError(f"{doing} at {self.transport.url}: {text}.", remedy=remedy)
+
+    def _json(self, response: requests.Response, doing: str) -> t.Any:
+        try:
+            return response.json()
+        except ValueError:
+            raise ProtocolError(
+                f"{doing} at {self.transport.url}: the answer is not JSON: {response.text[:200]!r}."
+            ) from None
+
+
+def _part(name: str) -> str:
+    """One segment of a path: a name may hold slashes and colons, as images' do."""
+    return quote(name, safe="")
+
+
+def _api_error(doing: str, response: requests.Response) -> ApiError:
+    try:
+        answer = json.loads(response.text)
+        cause, message = str(answer["cause"]), str(answer["message"])
+    except (ValueError, KeyError, TypeError):
+        # The router answers 404 and 405 in plain text.
+        cause = message = response.text.strip()[:500] or f"HTTP {response.status_code} without a text"
+    except requests.RequestException as error:
+        cause = message = f"HTTP {response.status_code}, and the text broke off: {error}"
+    kind = NotFound if response.status_code == 404 else ApiError
+    return kind(f"{doing} failed: {message}.", status=response.status_code, cause=cause)

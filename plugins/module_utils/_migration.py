@@ -1,0 +1,273 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""One move of a running container: assess, prepare, freeze, transfer, restore, verify, commit.
+
+Until the commit the source has the container and its checkpoint. Any failure before it ends with the container
+running on the source again, unless the destination cannot be asked whether it runs there: then nothing is started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
+from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import (
+    Checkpointer,
+    CheckpointRequest,
+    bring_back,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    FerryError,
+    MigrationFailed,
+    OutcomeUnknown,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard, parents_and_addresses
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
+    CheckpointOptions,
+    Container,
+    HostInfo,
+    Json,
+    LibpodClient,
+    RestartPolicy,
+    RestoreOptions,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer, gather_facts
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import kept_safe
+
+TCP_CLOSE_SINCE = (5, 7, 0)
+
+
+@dataclass
+class Progress:
+    """What a move has cost so far.
+
+    :param phases: milliseconds of each phase.
+    :param sent: bytes of the archive that left the source.
+    :param sent_whole: whether the destination can have received the archive's end, and so can act on it.
+    """
+
+    phases: dict[str, int] = field(default_factory=dict)
+    sent: int = 0
+    sent_whole: bool = False
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[name] = round((time.monotonic() - begun) * 1000)
+
+    def counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.sent += len(chunk)
+            yield chunk
+        self.sent_whole = True
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two hosts."""
+
+    client: LibpodClient
+    host: HostInfo
+
+    @classmethod
+    def of(cls, client: LibpodClient) -> Side:
+        return cls(client, client.info())
+
+
+class Migration:
+    """The move of one container.
+
+    :param tcp: auto, established, close or none.
+    :param retries: how many more times a dump is tried that failed for a passing reason.
+    """
+
+    def __init__(self, source: Side, destination: Side, container: Container, tcp: str, retries: int) -> None:
+        self.source = source
+        self.destination = destination
+        self.container = container
+        self.subject = _compat.Subject.from_container(container, source.host.podman)
+        self.progress = Progress()
+        self._retries = retries
+        self._networks = {name: destination.client.network(name) for name in self.subject.networks}
+        self.tcp = self._tcp(tcp)
+
+    # -- assess -----------------------------------------------------------------------------------------------
+
+    def assess(self) -> list[_compat.Finding]:
+        """Every reason against the move; nothing has been touched."""
+        with self.progress.phase("assess"):
+            facts = gather_facts(self.destination.client, self.destination.host, self.subject, _compat.RestoreRequest())
+            # What the destination lacks of images is brought to it.
+            facts = replace(facts, image_present=bool(self.subject.image_id))
+            return [
+                *self._checkpointer().findings(self.container),
+                *_compat.restore_findings(self.subject, facts, _compat.RestoreRequest()),
+                *_compat.version_findings(self.source.host, self.destination.host),
+            ]
+
+    def _guarded(self) -> tuple[list[str], list[str]]:
+        networks = {name: self.container.networks[name] for name in self.subject.networks}
+        return parents_and_addresses(networks, self._networks)
+
+    def _tcp(self, wanted: str) -> str:
+        """Settle auto: keep connections where the address moves along, else close them where that is possible."""
+        if wanted != "auto":
+            return wanted
+        _devices, addresses = self._guarded()
+        if addresses or self.destination.host.podman < TCP_CLOSE_SINCE or self.destination.host.runtime != "crun":
+            return "established"
+        return "close"
+
+    # -- the move ---------------------------------------------------------------------------------------------
+
+    def run(self) -> Json:
+        """Move it, and return what the module returns.
+
+        :raises MigrationFailed: saying where the container is now.
+        """
+        with self.progress.phase("prepare"):
+            self._bring_image()
+        devices, addresses = self._guarded()
+        guard = Guard(self.destination.client.transport, self.container.id, devices, addresses)
+        with (
+            uninterrupted(),
+            kept_safe(self.source.client, self.container, self._checkpoint_options()) as policy,
+        ):
+            with guard if self.tcp == "established" else contextlib.nullcontext():
+                begun = time.monotonic()
+                restored = self._carry(policy)
+                downtime = round((time.monotonic() - begun) * 1000)
+            with self.progress.phase("commit"):
+                self._commit()
+        return {
+            "container": restored,
+            "downtime_ms": downtime,
+            "bytes": self.progress.sent,
+            "phases": self.progress.phases,
+            "tcp": self.tcp,
+        }
+
+    def _bring_image(self) -> None:
+        """Load the base image on the destination under its own ID; podman would go by its name."""
+        subject, there = self.subject, self.destination.client
+        if there.image(subject.image_id) is not None:
+            return
+        # Under a name that is another image's there, it would take that name away.
+        reference = subject.image_id if there.image(subject.image) is not None else subject.image
+        doing = f"Bringing the image {subject.image} to the destination"
+        with self.source.client.save_image(reference) as stream:
+            there.load_image(stream.chunks(), doing)
+        if there.image(subject.image_id) is None:
+            raise MigrationFailed(
+                f"{doing}: it did not arrive with the ID {subject.image_id[:12]}.",
+                remedy="The container was not touched. Bring the image with podman save and podman load.",
+            )
+
+    def _carry(self, policy: RestartPolicy) -> Json:
+        """Freeze, transfer, restore and verify, or have it run on the source again."""
+        subject = self.subject
+        restorer = Restorer(
+            self.destination.client, self.destination.host, self._restore_options(), _compat.RestoreRequest()
+        )
+        doing = f"Restoring container {subject.name} on the destination"
+        try:
+            with self.progress.phase("freeze"):
+                chunks = self._frozen(policy)
+            with self.progress.phase("transfer_and_restore"):
+                return restorer.import_chunks(self.progress.counted(chunks), subject, None, doing)
+        except OutcomeUnknown as error:
+            if self.progress.sent_whole:
+                raise MigrationFailed(
+                    f"{error} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
+                    remedy=f"If it does not run on the destination: podman container restore {subject.name} here.",
+                    location="unknown",
+                ) from error
+            raise self._returned(error) from error
+        except FerryError as error:
+            raise self._returned(error) from error
+
+    def _frozen(self, policy: RestartPolicy) -> Iterator[bytes]:
+        """The archive; when this returns, the container is frozen and the server has written all of it."""
+        chunks = self._checkpointer().export(self.container, Contents(), tempfile.TemporaryFile(), policy)
+        first = next(chunks)
+
+        def all_of_it() -> Iterator[bytes]:
+            yield first
+            yield from chunks
+
+        return all_of_it()
+
+    def _returned(self, error: FerryError) -> MigrationFailed:
+        outcome = bring_back(self.source.client, self.container, self._checkpoint_options())
+        now = None
+        with contextlib.suppress(FerryError):
+            now = self.source.client.find_container(self.container.id)
+        location = "source" if now is not None and now.running else "unknown"
+        return MigrationFailed(f"{error} On the source: {outcome}", **{**error.facts, "location": location})
+
+    def _commit(self) -> None:
+        """Remove what moved from the source, now that it runs on the destination.
+
+        Not by force: a copy that somebody has started here meanwhile must be seen, not lost.
+        """
+        try:
+            self.source.client.remove_container(self.container.id, force=False)
+            for volume in self.subject.volumes:
+                self._remove_moved_volume(volume)
+        except FerryError as error:
+            raise MigrationFailed(
+                f"The container {self.subject.name} runs on the destination. Its remains on the source could not be "
+                f"removed: {error}",
+                remedy="See with podman ps -a whether it was started there again; remove it there.",
+                location="destination",
+            ) from error
+
+    def _remove_moved_volume(self, name: str) -> None:
+        """One that another container uses stays, and so does the refusal of a later way back."""
+        if name in self.source.client.volumes_in_use():
+            return
+        self.source.client.remove_volume(name)
+
+    # -- options ----------------------------------------------------------------------------------------------
+
+    def _checkpoint_options(self) -> CheckpointOptions:
+        return CheckpointOptions(tcp_established=self.tcp != "none", file_locks=True)
+
+    def _restore_options(self) -> RestoreOptions:
+        return RestoreOptions(tcp_established=self.tcp == "established", tcp_close=self.tcp == "close", file_locks=True)
+
+    def _checkpointer(self) -> Checkpointer:
+        request = CheckpointRequest(self._checkpoint_options(), dest="", compression="none", retries=self._retries)
+        return Checkpointer(self.source.client, self.source.host, request)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a closed terminal or a cancelled job wait until the container is whole somewhere."""
+    signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = [signal.signal(number, signal.SIG_IGN) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before):
+            signal.signal(number, handler)
+
+
+def moved_before(source: LibpodClient, destination: LibpodClient, name: str) -> Container | None:
+    """The container on the destination, if it runs there and the source has none of that name or ID."""
+    if source.find_container(name) is not None:
+        return None
+    container = destination.find_container(name)
+    return container if container is not None and container.running else None

@@ -1,0 +1,291 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""Restoring containers: in place, from an archive, or from an image; a failure leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils._archive import (
+    Contents,
+    Reader,
+    inspect_file,
+    open_archive,
+    rewritten,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    ApiError,
+    FerryError,
+    OutcomeUnknown,
+    RestoreFailed,
+    TransportError,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
+    Container,
+    HostInfo,
+    Json,
+    LibpodClient,
+    RestoreOptions,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import settle
+
+
+def gather_facts(
+    client: LibpodClient, host: HostInfo, subject: _compat.Subject, request: _compat.RestoreRequest
+) -> _compat.RestoreFacts:
+    """Ask the restoring host for everything that the verdict compares."""
+    names = request.new_names or [subject.name, subject.id]
+    owners = {name: client.find_container(name) for name in names}
+    by_id = client.image(subject.image_id) if subject.image_id else None
+    by_name = client.image(subject.image) if subject.image and by_id is None else None
+    secrets = client.secret_names() if subject.secrets else set()
+    volumes = client.volume_names() if subject.volumes else set()
+    return _compat.RestoreFacts(
+        host=host,
+        taken={name: owner.id for name, owner in owners.items() if owner is not None},
+        image_present=by_id is not None,
+        image_named=by_name["Id"] if by_name else None,
+        existing_volumes=[name for name in subject.volumes if name in volumes],
+        absent_networks=[name for name in subject.networks if client.network(name) is None],
+        absent_secrets=[name for name in subject.secrets if name not in secrets],
+        pod_present=request.pod is None or client.pod(request.pod) is not None,
+    )
+
+
+@contextlib.contextmanager
+def nothing_left_behind(client: LibpodClient, name: str, volumes: Iterable[str], doing: str) -> Iterator[None]:
+    """Remove the half-made container and the volumes that a failed restore made.
+
+    :param name: of a container that did not exist before; if it runs now, it is left alone.
+    :param volumes: names of those that the restore makes where they are not there yet.
+    :raises RestoreFailed: with podman's reason, the lines of CRIU's log, and what was cleaned up.
+    """
+    before = client.volume_names()
+    try:
+        yield
+    except TransportError as error:
+        left = _look_again(client, name, doing, error)
+        if left is not None and left.running:
+            return
+        raise _cleaned_up(client, left, set(volumes) - before, doing, error) from error
+    except FerryError as error:
+        left = client.find_container(name)
+        fresh = set(volumes) | set(left.volumes if left else [])
+        raise _cleaned_up(client, left, fresh - before, doing, error) from error
+
+
+def _look_again(client: LibpodClient, name: str, doing: str, error: TransportError) -> Container | None:
+    """The answer was lost; podman's lock makes the inspect call wait for a restore that still goes on."""
+    try:
+        return client.find_container(name)
+    except FerryError as second:
+        raise OutcomeUnknown(
+            f"{doing}: {error} The service cannot be asked what became of it: {second}",
+            remedy=f"It may run or not. Look at podman ps -a for {name} before anything else.",
+        ) from error
+
+
+def _cleaned_up(
+    client: LibpodClient, left: Container | None, volumes: set[str], doing: str, error: FerryError
+) -> RestoreFailed:
+    log: list[str] = []
+    if left is not None and not left.running:
+        log = read_log(client, left, "restore.log")
+        client.remove_container(left.id)
+    for volume in sorted(volumes):
+        client.remove_volume(volume)
+    reason = f" CRIU says: {' | '.join(log)}" if log else ""
+    return RestoreFailed(f"{doing}: {error}{reason} Nothing of it was left behind.", **{**error.facts, "criu_log": log})
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """Restores on one host with one set of options.
+
+    :param options: its name is filled in from the new names.
+    """
+
+    client: LibpodClient
+    host: HostInfo
+    options: RestoreOptions
+    request: _compat.RestoreRequest
+
+    def narrowed(self, new_names: list[str] | None) -> Restorer:
+        """The same for fewer new names: those that run already are not to be compared."""
+        return replace(self, request=replace(self.request, new_names=new_names or []))
+
+    def _options(self, new_name: str | None) -> RestoreOptions:
+        return replace(self.options, name=new_name)
+
+    # -- in place ---------------------------------------------------------------------------------------------
+
+    def local_findings(self, container: Container) -> list[_compat.Finding]:
+        return _compat.local_findings(container, self.host, checkpoint_evidence(self.client, container))
+
+    def restore_local(self, container: Container) -> Json:
+        """Restore from the checkpoint in the container's own directory.
+
+        :raises RestoreFailed: the container stays stopped, with its checkpoint.
+        """
+        doing = f"Restoring container {container.name}"
+        try:
+            answer = self.client.restore(container.id, self._options(None), doing)
+        except ApiError as error:
+            log = read_log(self.client, container, "restore.log")
+            reason = f" CRIU says: {' | '.join(log)}" if log else ""
+            raise RestoreFailed(
+                f"{error}{reason} The container stays stopped and its checkpoint stays where it is.",
+                criu_log=log,
+                **error.facts,
+            ) from error
+        settle(self.client, container)
+        return self._result(container.id, answer)
+
+    # -- from an archive --------------------------------------------------------------------------------------
+
+    def archive_findings(self, contents: Contents, *, has_previous: bool) -> list[_compat.Finding]:
+        """Every reason against it, before podman sees a byte."""
+        subject = _compat.Subject.from_archive(contents)
+        facts = gather_facts(self.client, self.host, subject, self.request)
+        return [
+            *_compat.archive_findings(contents, has_previous=has_previous),
+            *_compat.restore_findings(subject, facts, self.request),
+        ]
+
+    def restore_archive(
+        self, source: Reader, subject: _compat.Subject, new_name: str | None, previous: Reader | None = None
+    ) -> Json:
+        """Stream an archive to podman and have it restored.
+
+        :raises RestoreFailed: and nothing of it is left.
+        """
+        doing = f"Restoring container {new_name or subject.name}"
+        chunks = rewritten(source, Contents(), previous=previous)
+        return self.import_chunks(chunks, subject, new_name, doing)
+
+    def import_chunks(
+        self, chunks: Iterable[bytes], subject: _compat.Subject, new_name: str | None, doing: str
+    ) -> Json:
+        """Restore from a tar that is made as it goes; see ``restore_archive``."""
+        volumes = [] if self.options.ignore_volumes else subject.volumes
+        name = new_name or subject.id
+        answer: Json = {}
+        with nothing_left_behind(self.client, name, volumes, doing):
+            answer = self.client.import_checkpoint(chunks, self._options(new_name), doing)
+        return self._result(answer.get("Id") or name, answer)
+
+    # -- from an image ----------------------------------------------------------------------------------------
+
+    def image_findings(self, image: Json) -> list[_compat.Finding]:
+        """Every reason against restoring from this checkpoint image."""
+        found = _compat.image_findings(image, self.host)
+        if any(finding.code == "not_a_checkpoint" for finding in found):
+            return found
+        subject = image_subject(image, self.host)
+        facts = gather_facts(self.client, self.host, subject, self.request)
+        return found + _compat.restore_findings(subject, facts, self.request)
+
+    def restore_image(self, image: Json, new_name: str | None) -> Json:
+        """Restore from a checkpoint image on this host.
+
+        :raises RestoreFailed: and nothing of it is left.
+        """
+        name = new_name or image_subject(image, self.host).name
+        doing = f"Restoring container {name}"
+        answer: Json = {}
+        with nothing_left_behind(self.client, name, [], doing):
+            # The full ID: a name could be that of a container, which podman looks for first.
+            answer = self.client.restore(image["Id"], self._options(new_name), doing)
+        return self._result(answer.get("Id") or name, answer)
+
+    def _result(self, name: str, answer: Json) -> Json:
+        container = self.client.container(name)
+        if not container.running:
+            raise RestoreFailed(
+                f"The container {container.name} was restored and is {container.status} now.",
+                remedy="Look at podman logs for its last words.",
+            )
+        return {
+            "name": container.name,
+            "id": container.id,
+            "image": container.image,
+            "image_id": container.image_id,
+            "statistics": answer.get("criu_statistics") or {},
+            "runtime_restore_duration": answer.get("runtime_restore_duration"),
+        }
+
+
+def image_subject(image: Json, host: HostInfo) -> _compat.Subject:
+    """Read from a checkpoint image's annotations what is to be restored; networks and volumes are not in them."""
+    annotations = image.get("Annotations") or {}
+    prefix = _compat.IMAGE_ANNOTATION
+    return _compat.Subject(
+        id="",
+        name=str(annotations.get(prefix + "name") or ""),
+        runtime=host.runtime,
+        image_id=str(annotations.get(prefix + "rootfsImageID") or ""),
+        image=str(annotations.get(prefix + "rootfsImageName") or ""),
+    )
+
+
+def checkpoint_evidence(client: LibpodClient, container: Container) -> str | None:
+    """Whether the files of the checkpoint in the container's directory are of its last run.
+
+    :return: ``current``, ``stale``, ``absent``, or None where they cannot be looked at from here.
+    """
+    if not client.transport.is_local or container.bundle is None:
+        return None if container.bundle else "absent"
+    try:
+        written = os.stat(os.path.join(container.bundle, "checkpoint", "inventory.img")).st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return "absent"
+    except OSError:
+        return None
+    started = _timestamp(container.started_at)
+    return None if started is None else ("current" if written >= started else "stale")
+
+
+def _timestamp(text: str) -> float | None:
+    """Seconds since the epoch of podman's RFC 3339 with up to nine digits behind the second."""
+    whole, _dot, rest = text.partition(".")
+    zone = rest.lstrip("0123456789") if rest else ""
+    digits = rest[: len(rest) - len(zone)]
+    if not rest:
+        whole, zone = (whole[:-1], "Z") if whole.endswith("Z") else (whole[:-6], whole[-6:])
+    try:
+        base = datetime.strptime(whole + ("+0000" if zone in ("Z", "") else zone), "%Y-%m-%dT%H:%M:%S%z")
+    except ValueError:
+        return None
+    return base.astimezone(timezone.utc).timestamp() + float(f"0.{digits or 0}")
+
+
+def restore_file(
+    restorer: Restorer, path: str, subject: _compat.Subject, new_name: str | None, previous: str | None
+) -> Json:
+    """Restore from an archive file, together with its pre-checkpoint if there is one."""
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_archive(path))
+        before = stack.enter_context(open_archive(previous)) if previous else None
+        return restorer.restore_archive(source, subject, new_name, before)
+
+
+def inspect_pair(path: str, previous: str | None) -> Contents:
+    """Read both files once, so that nothing broken reaches podman.
+
+    :raises ArchiveError: if either is not whole.
+    """
+    if previous is not None and not inspect_file(previous).is_pre_checkpoint:
+        raise FerryError(
+            f"{previous} is not a pre-checkpoint.",
+            remedy="Give the archive that was made with pre_checkpoint.",
+        )
+    return inspect_file(path)

@@ -1,0 +1,125 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""Keeps a container where it is while its checkpoint is turned into an archive or an image.
+
+podman stops the container and only then archives it. If that fails, for a full disk or a lost client, it removes a
+container of ``--rm`` with its checkpoint, and starts one with a restart policy afresh: the memory is lost either way.
+A container that another one depends on is not removed, and one without a restart policy is not restarted. So for
+that time there is a second container, created and never started, that shares the first one's IPC namespace; its
+labels remember the restart policy, for the next run if this one is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, UnsupportedParameter
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
+    CheckpointOptions,
+    Container,
+    LibpodClient,
+    RestartPolicy,
+)
+
+LABEL = "ferry.holds"
+POLICY_LABEL = "ferry.restart_policy"
+RETRIES_LABEL = "ferry.restart_retries"
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What keeps one container in place.
+
+    :param policy: the restart policy that the container has when nothing holds it.
+    """
+
+    client: LibpodClient
+    container: Container
+    policy: RestartPolicy
+
+    @property
+    def _name(self) -> str:
+        return hold_name(self.container.id)
+
+    def take(self) -> None:
+        self.client.create_container(
+            {
+                "name": self._name,
+                "image": self.container.image_id,
+                "ipcns": {"nsmode": "container", "value": self.container.id},
+                "netns": {"nsmode": "none"},
+                "labels": {
+                    LABEL: self.container.id,
+                    POLICY_LABEL: self.policy.name,
+                    RETRIES_LABEL: str(self.policy.retries),
+                },
+            }
+        )
+
+    def suspend_policy(self) -> None:
+        """Servers before 5.1 cannot change it; there the risk that podman has stays."""
+        with contextlib.suppress(UnsupportedParameter):
+            if self.policy.active:
+                self.client.update_restart_policy(self.container.id, RestartPolicy("no", 0))
+
+    def release(self) -> None:
+        """Give the container its restart policy back, where it still is, and let go of it."""
+        if self.policy.active and self.client.find_container(self.container.id) is not None:
+            with contextlib.suppress(UnsupportedParameter):
+                self.client.update_restart_policy(self.container.id, self.policy)
+        self.client.remove_container(self._name)
+
+
+def hold_name(container_id: str) -> str:
+    return f"ferry-hold-{container_id[:12]}"
+
+
+def find_hold(client: LibpodClient, container: Container) -> Hold | None:
+    """What an interrupted run left."""
+    left = client.find_container(hold_name(container.id))
+    if left is None or left.labels.get(LABEL) != container.id:
+        return None
+    policy = RestartPolicy(left.labels.get(POLICY_LABEL, "no"), int(left.labels.get(RETRIES_LABEL, "0")))
+    return Hold(client, container, policy)
+
+
+def settle(client: LibpodClient, container: Container) -> None:
+    """Undo what an interrupted run left on a container that runs again."""
+    hold = find_hold(client, container)
+    if hold is not None:
+        hold.release()
+
+
+@contextlib.contextmanager
+def kept_safe(client: LibpodClient, container: Container, options: CheckpointOptions) -> Iterator[RestartPolicy]:
+    """Hold a container that podman would remove or restart when what is inside fails.
+
+    Gives the restart policy that belongs into the archive. Afterwards a container of ``--rm`` that was stopped is
+    removed, as podman does; after a failure that left it stopped, the hold stays too.
+
+    :raises FerryError: if it cannot be held; it has not been touched then.
+    """
+    hold = find_hold(client, container) or Hold(client, container, container.restart_policy)
+    stays = options.leave_running or options.pre_checkpoint
+    if stays or not (container.auto_remove or hold.policy.active):
+        yield hold.policy
+        return
+    if find_hold(client, container) is None:
+        hold.take()
+    try:
+        hold.suspend_policy()
+        yield hold.policy
+    except BaseException:
+        with contextlib.suppress(FerryError):
+            now = client.find_container(container.id)
+            if now is None or now.running:
+                hold.release()
+        raise
+    hold.release()
+    if container.auto_remove:
+        client.remove_container(container.id, force=False)

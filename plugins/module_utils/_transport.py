@@ -1,0 +1,277 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""HTTP over a unix socket: a local one, or a remote one that OpenSSH forwards.
+
+Sources: podman-py ``api/uds.py`` and docker-py ``transport/unixconn.py`` for which hooks of requests decide
+the connection; ssh_config(5) for the forwarding options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import traceback
+import typing as t
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    DependencyError,
+    FerryError,
+    TransportError,
+)
+
+try:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.connection import HTTPConnection
+    from urllib3.connectionpool import HTTPConnectionPool
+
+    REQUESTS_IMPORT_ERROR: str | None = None
+except ImportError:
+    REQUESTS_IMPORT_ERROR = traceback.format_exc()
+    # The classes below need bases even where requests is missing and main() reports it.
+    HTTPAdapter = HTTPConnection = HTTPConnectionPool = object  # type: ignore[misc, assignment]
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds in which a connection must stand, to a socket or to an ssh server."""
+
+SSH_IDLE_EXIT = 60
+"""Seconds after which a forwarding without users ends itself: what a killed module leaves does not stay."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a libpod socket is.
+
+    :param path: of the socket, on the host that has it.
+    :param host: the ssh destination, or None for this host.
+    """
+
+    path: str
+    host: str | None = None
+    user: str | None = None
+    port: int | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Endpoint:
+        """Read ``unix:///path`` or ``ssh://[user@]host[:port]/path``.
+
+        :raises FerryError: for any other form.
+        """
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            raise FerryError(f"The port in the URL {url!r} is not a number.") from None
+        if parts.scheme == "unix" and not parts.netloc and len(parts.path) > 1:
+            return cls(unquote(parts.path))
+        if parts.scheme == "ssh" and parts.hostname and len(parts.path) > 1 and parts.password is None:
+            # A host that begins with a dash would be read as an option by ssh.
+            if not parts.hostname.startswith("-"):
+                return cls(unquote(parts.path), parts.hostname, parts.username, port)
+        raise FerryError(
+            f"The URL {url!r} does not name a libpod socket.",
+            remedy="Write unix:///run/podman/podman.sock or ssh://user@host[:port]/run/podman/podman.sock.",
+        )
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("libpod")
+        self._path = path
+        self._read_timeout = timeout
+
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(CONNECT_TIMEOUT)
+            sock.connect(self._path)
+            # requests before 2.32 sends chunked bodies without setting a timeout of its own.
+            sock.settimeout(self._read_timeout)
+        except OSError:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+class _UnixPool(HTTPConnectionPool):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("libpod", maxsize=4)
+        self._path = path
+        self._read_timeout = timeout
+
+    def _new_conn(self) -> t.Any:
+        return _UnixConnection(self._path, self._read_timeout)
+
+
+class UnixAdapter(HTTPAdapter):
+    """Sends every request of a session to one unix socket.
+
+    :param timeout: seconds to wait for the next byte, in either direction.
+    """
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self._pool = _UnixPool(path, timeout)
+        super().__init__()
+
+    def get_connection(self, url: t.Any, proxies: t.Any = None) -> t.Any:  # requests < 2.32
+        return self._pool
+
+    def get_connection_with_tls_context(  # requests >= 2.32
+        self, request: t.Any, verify: t.Any, proxies: t.Any = None, cert: t.Any = None
+    ) -> t.Any:
+        return self._pool
+
+    def request_url(self, request: t.Any, proxies: t.Any) -> str:
+        return t.cast(str, request.path_url)
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
+
+
+class SshForward:
+    """One OpenSSH connection that carries the libpod socket and, where allowed, commands.
+
+    It ends by itself when nothing has used it for a minute, so a killed module leaves nothing behind.
+
+    :param identity: path of the private key; None leaves the choice to ssh's own configuration.
+    :param known_hosts: path of a known_hosts file; None leaves ssh's own in force.
+    """
+
+    def __init__(self, endpoint: Endpoint, identity: str | None, known_hosts: str | None) -> None:
+        self._endpoint = endpoint
+        self._identity = identity
+        self._known_hosts = known_hosts
+        # A control socket's path may have about 100 characters: TMPDIR can be longer than that.
+        self._dir = tempfile.mkdtemp(prefix="ferry-", dir="/tmp")
+        self.socket = os.path.join(self._dir, "libpod")
+
+    def open(self) -> None:
+        """Connect and forward; when this returns, the socket is there.
+
+        :raises TransportError: with what ssh said.
+        """
+        forward = f"{self.socket}:{self._endpoint.path}"
+        arguments = ["-f", "-N", "-M", "-o", f"ControlPersist={SSH_IDLE_EXIT}", "-L", forward]
+        code, said = self._ssh([*arguments, *self._target()], CONNECT_TIMEOUT * 2)
+        if code != 0:
+            raise TransportError(
+                f"ssh to {self._endpoint.host} for {self._endpoint.path} failed: {said or f'exit status {code}'}.",
+                remedy="The host key must be known and the key must be allowed to forward the socket.",
+            )
+
+    def run(self, command: str, stdin: str, timeout: float = 30.0) -> str:
+        """Run a command on the other host over the same connection and return what it printed.
+
+        :param timeout: seconds.
+        :raises TransportError: if it cannot be run or exits non-zero.
+        """
+        code, said = self._ssh([*self._target(), command], timeout, stdin)
+        if code != 0:
+            raise TransportError(f"{command!r} on {self._endpoint.host} failed: {said or f'exit status {code}'}.")
+        return said
+
+    def close(self) -> None:
+        """End the connection and remove its sockets; never raises."""
+        with contextlib.suppress(TransportError):
+            self._ssh(["-O", "exit", *self._target()], CONNECT_TIMEOUT)
+        shutil.rmtree(self._dir, ignore_errors=True)
+
+    def _target(self) -> list[str]:
+        options = [
+            f"ControlPath={self._dir}/control",
+            "BatchMode=yes",
+            f"ConnectTimeout={CONNECT_TIMEOUT:.0f}",
+            "ExitOnForwardFailure=yes",
+            "StreamLocalBindMask=0177",
+            "ServerAliveInterval=15",
+            "ServerAliveCountMax=3",
+        ]
+        if self._known_hosts:
+            options += [f"UserKnownHostsFile={self._known_hosts}", "StrictHostKeyChecking=yes"]
+        if self._identity:
+            options += [f"IdentityFile={self._identity}", "IdentitiesOnly=yes"]
+        arguments = [part for option in options for part in ("-o", option)]
+        if self._endpoint.user:
+            arguments += ["-l", self._endpoint.user]
+        if self._endpoint.port:
+            arguments += ["-p", str(self._endpoint.port)]
+        return [*arguments, t.cast(str, self._endpoint.host)]
+
+    def _ssh(self, arguments: list[str], timeout: float, stdin: str = "") -> tuple[int, str]:
+        # A file, because the connection that stays behind would hold a pipe open.
+        with tempfile.TemporaryFile() as output:
+            try:
+                done = subprocess.run(
+                    ["ssh", *arguments],
+                    input=stdin.encode(),
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=timeout,
+                    check=False,
+                    start_new_session=True,
+                )
+            except subprocess.TimeoutExpired:
+                raise TransportError(f"ssh to {self._endpoint.host} did not finish within {timeout:.0f} s.") from None
+            except OSError as error:
+                raise TransportError(f"ssh could not be started: {error}.") from error
+            output.seek(0)
+            return done.returncode, output.read(4096).decode(errors="replace").strip()
+
+
+class Transport:
+    """A session to one libpod socket. Use it as a context manager.
+
+    :param url: see ``Endpoint.parse``.
+    :param timeout: seconds to wait for the next byte of an answer.
+    :raises DependencyError: if requests is missing.
+    :raises TransportError: if the ssh connection does not come up.
+    """
+
+    def __init__(
+        self, url: str, timeout: float, *, identity: str | None = None, known_hosts: str | None = None
+    ) -> None:
+        if REQUESTS_IMPORT_ERROR is not None:
+            raise DependencyError("requests", "to talk to the libpod socket", REQUESTS_IMPORT_ERROR)
+        self.url = url
+        self.timeout = timeout
+        self.endpoint = Endpoint.parse(url)
+        self.forward: SshForward | None = None
+        path = self.endpoint.path
+        if self.endpoint.host is not None:
+            self.forward = SshForward(self.endpoint, identity, known_hosts)
+            try:
+                self.forward.open()
+            except BaseException:
+                self.forward.close()
+                raise
+            path = self.forward.socket
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.adapters.clear()
+        self.session.mount("http://libpod", UnixAdapter(path, timeout))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the service shares this host's files."""
+        return self.forward is None
+
+    def close(self) -> None:
+        self.session.close()
+        if self.forward is not None:
+            self.forward.close()
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

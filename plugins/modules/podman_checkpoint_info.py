@@ -1,0 +1,273 @@
+#!/usr/bin/python
+# Copyright: the ferry.podman contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: podman_checkpoint_info
+short_description: Tell what a host can checkpoint and what a checkpoint holds
+version_added: 0.1.0
+author: the ferry.podman contributors (@ferry-podman)
+description:
+  - Tells whether a host can checkpoint and restore, with the versions of all that takes part and the reasons against.
+  - Tells the checkpoint state of containers, and why one cannot be checkpointed.
+  - Tells what checkpoint archives hold. They are read to their end, so a damaged one is found, and not unpacked.
+options:
+  name:
+    description:
+      - Names or IDs of the containers to tell about.
+      - By default all, but no infra containers of pods.
+    type: list
+    elements: str
+  src:
+    description: Paths of checkpoint archives on the host that the module runs on.
+    type: list
+    elements: path
+    default: []
+extends_documentation_fragment:
+  - ferry.podman._connection
+  - ferry.podman._attributes
+  - ferry.podman._attributes.actiongroup_podman
+  - ferry.podman._attributes.info_module
+requirements:
+  - zstandard, for archives that are compressed with zstd
+seealso:
+  - module: ferry.podman.podman_checkpoint
+"""
+
+EXAMPLES = r"""
+- name: Ask what the host can do
+  ferry.podman.podman_checkpoint_info:
+  register: facts
+
+- name: Stop unless it can checkpoint
+  ansible.builtin.assert:
+    that: facts.host.can_checkpoint
+    fail_msg: "{{ facts.host.findings | map(attribute='message') | join(' ') }}"
+
+- name: Look into an archive
+  ferry.podman.podman_checkpoint_info:
+    src: [/var/backups/checkpoints/db.tar.zst]
+    name: []
+"""
+
+RETURN = r"""
+host:
+  description: What the host can do.
+  returned: always
+  type: dict
+  contains:
+    can_checkpoint:
+      description:
+        - Whether nothing was found that forbids checkpoints.
+        - That they work is shown by one alone; the role P(ferry.podman.prepare#role) makes it.
+      type: bool
+      returned: always
+    findings:
+      description: What forbids them, in the form of the other modules' findings.
+      type: list
+      elements: dict
+      returned: always
+    podman_version: {description: Version of the service., type: str, returned: always, sample: 5.4.2}
+    arch: {description: Architecture as Go names it., type: str, returned: always, sample: amd64}
+    kernel: {description: Version of the kernel., type: str, returned: always}
+    distribution: {description: Name and version of the distribution., type: dict, returned: always}
+    cgroup_version: {description: V(v1) or V(v2)., type: str, returned: always}
+    cgroup_manager: {description: V(systemd) or V(cgroupfs)., type: str, returned: always}
+    network_backend: {description: Usually V(netavark)., type: str, returned: always}
+    rootless: {description: Whether the service runs without root., type: bool, returned: always}
+    selinux_enabled: {description: Whether SELinux is on., type: bool, returned: always}
+    apparmor_enabled: {description: Whether AppArmor is on., type: bool, returned: always}
+    runtime:
+      description: The service's default OCI runtime, the only one that restores from archives and images.
+      type: dict
+      returned: always
+      contains:
+        name: {description: V(crun) or V(runc)., type: str, returned: always}
+        path: {description: Where it is., type: str, returned: always}
+        version: {description: Its version., type: str, returned: always}
+        has_criu:
+          description: Whether it is built with CRIU; null where it does not tell, as runc.
+          type: bool
+          returned: always
+    criu:
+      description: CRIU on this host.
+      type: dict
+      returned: with a unix O(url)
+      contains:
+        version: {description: Its version; null if it is not installed., type: str, returned: always, sample: 4.2.1}
+        check: {description: Whether C(criu check) passes on the running kernel., type: bool, returned: always}
+        check_output: {description: What it said., type: list, elements: str, returned: always}
+        mem_track:
+          description: Whether memory can be tracked, which pre-copy needs.
+          type: bool
+          returned: always
+    graph_root: {description: Where podman keeps containers., type: str, returned: always}
+    graph_root_free: {description: Free bytes there., type: int, returned: always}
+    temporary_directory:
+      description: Where the service spools archives on their way in and out.
+      type: str
+      returned: always
+    free_space:
+      description: Free bytes at both places, by path.
+      type: dict
+      returned: with a unix O(url)
+      sample: {"/var/tmp": 20132659200}
+    memory_free: {description: Bytes of memory that nobody uses., type: int, returned: always}
+containers:
+  description: The containers, sorted by name.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: Name of the container., type: str, returned: always}
+    id: {description: Its full ID., type: str, returned: always}
+    image: {description: Name of its image., type: str, returned: always}
+    image_id: {description: Full ID of its image., type: str, returned: always}
+    status: {description: State as podman names it., type: str, returned: always, sample: running}
+    runtime: {description: OCI runtime that it runs with., type: str, returned: always}
+    pod: {description: ID of its pod; null if it is in none., type: str, returned: always}
+    checkpointed: {description: Whether a checkpoint has stopped it., type: bool, returned: always}
+    checkpointed_at: {description: When., type: str, returned: always}
+    checkpoint_path:
+      description: Directory of the last checkpoint since its last start.
+      type: str
+      returned: always
+    checkpoint_log: {description: CRIU's log of it, where it was kept., type: str, returned: always}
+    restored: {description: Whether it runs from a checkpoint., type: bool, returned: always}
+    restored_at: {description: Since when., type: str, returned: always}
+    restore_log: {description: CRIU's log of that, where it was kept., type: str, returned: always}
+    findings:
+      description: Why it could not be checkpointed into an archive now, in the form of the other modules' findings.
+      type: list
+      elements: dict
+      returned: always
+archives:
+  description: One entry for each of O(src).
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    src: {description: Path of the archive., type: str, returned: always}
+    compression: {description: How it is compressed., type: str, returned: always, sample: zstd}
+    size: {description: Bytes of the file., type: int, returned: always}
+    engine: {description: What made it., type: str, returned: always, sample: podman}
+    name: {description: Name of the container., type: str, returned: always}
+    id: {description: Its full ID., type: str, returned: always}
+    image: {description: Name of its image., type: str, returned: always}
+    image_id: {description: Full ID of its image., type: str, returned: always}
+    runtime: {description: OCI runtime that restores it., type: str, returned: always}
+    created: {description: When the container was made., type: str, returned: always}
+    pre_checkpoint: {description: Whether it holds a pre-checkpoint only., type: bool, returned: always}
+    needs_previous: {description: Whether it goes together with a pre-checkpoint., type: bool, returned: always}
+    processes:
+      description: The processes, the first one first.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{"command": "redis-server", "pid": 1, "ppid": 0, "threads": 6}]
+    networks: {description: Names of its networks., type: list, elements: str, returned: always}
+    volumes: {description: Names of the volumes whose content is in it., type: list, elements: str, returned: always}
+    checkpoint_size: {description: Bytes of CRIU's images., type: int, returned: always}
+    rootfs_size: {description: Bytes of the root filesystem's changes., type: int, returned: always}
+    volumes_size: {description: Bytes of the volumes' content., type: int, returned: always}
+    statistics:
+      description: As M(ferry.podman.podman_checkpoint) returns them, times in microseconds.
+      type: dict
+      returned: always
+"""
+
+import os
+
+from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils._archive import (
+    ROOTFS_DIFF,
+    Contents,
+    compression_of,
+    inspect_file,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
+
+
+def describe_host(module: FerryModule, client: LibpodClient, info: HostInfo) -> dict:
+    findings = list(_compat.host_findings(info))
+    host = info.summary()
+    if client.transport.is_local:
+        host["criu"] = module.local_host.criu()
+        host["free_space"] = module.local_host.free_space(info)
+        findings += _compat.criu_findings(host["criu"])
+    host["findings"] = [finding.as_dict() for finding in findings]
+    host["can_checkpoint"] = not any(finding.severity == "blocker" for finding in findings)
+    return host
+
+
+def describe_containers(client: LibpodClient, info: HostInfo, names: list | None) -> list[dict]:
+    if names is None:
+        listed = (client.find_container(entry["Id"]) for entry in client.containers())
+        # One that was removed since it was listed is no longer of interest.
+        containers = [container for container in listed if container is not None]
+    else:
+        containers = [client.container(name) for name in names]
+    return [describe_container(container, info) for container in sorted(containers, key=lambda c: c.name)]
+
+
+def describe_container(container: Container, info: HostInfo) -> dict:
+    findings = _compat.checkpoint_findings(container, info, exports=True, creates_image=False, pre_checkpoint=False)
+    return {**container.summary(), "findings": [finding.as_dict() for finding in findings]}
+
+
+def describe_archive(path: str) -> dict:
+    contents = inspect_file(path)
+    subject = _compat.Subject.from_archive(contents)
+    return {
+        "src": path,
+        "compression": compression_of(path),
+        "size": os.path.getsize(path),
+        "engine": engine_of(contents),
+        "name": subject.name,
+        "id": subject.id,
+        "image": subject.image,
+        "image_id": subject.image_id,
+        "runtime": subject.runtime,
+        "created": contents.config.get("createdTime"),
+        "pre_checkpoint": contents.is_pre_checkpoint,
+        "needs_previous": contents.needs_previous,
+        "processes": contents.processes,
+        "networks": subject.networks,
+        "volumes": contents.volumes,
+        "checkpoint_size": contents.size_of("checkpoint/") + contents.size_of("pre-checkpoint/"),
+        "rootfs_size": contents.size_of(ROOTFS_DIFF),
+        "volumes_size": contents.size_of("volumes/"),
+        "statistics": contents.statistics,
+    }
+
+
+def engine_of(contents: Contents) -> str:
+    """Podman writes its whole configuration; the kubelet's engines a few keys (checkpointctl lib/metadata.go)."""
+    if "newNetworks" in contents.config or "staticDir" in contents.config:
+        return "podman"
+    return "containerd" if "status" in contents.sizes else "cri-o"
+
+
+def inform(module: FerryModule) -> None:
+    module.result["archives"] = [describe_archive(path) for path in module.params["src"]]
+    with module.client() as client:
+        info = client.info()
+        module.result["host"] = describe_host(module, client, info)
+        module.result["containers"] = describe_containers(client, info, module.params["name"])
+
+
+def main() -> None:
+    FerryModule(
+        argument_spec={
+            "name": {"type": "list", "elements": "str"},
+            "src": {"type": "list", "elements": "path", "default": []},
+        },
+    ).run(inform)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,403 @@
+#!/usr/bin/python
+# Copyright: the ferry.podman contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: podman_restore
+short_description: Restore Podman containers from checkpoints
+version_added: 0.1.0
+author: the ferry.podman contributors (@ferry-podman)
+description:
+  - Has containers run again from the very moment of their checkpoint, through Podman's API socket.
+  - The checkpoint is in place, in an archive, or in an image. From an archive or an image any number of containers
+    can be made.
+  - An archive is read to its end and compared with the host before Podman sees a byte of it. Every reason against
+    it is given at once and nothing is touched.
+  - When a restore fails later, the half-made container and the volumes that it brought are removed again.
+options:
+  name:
+    description: Names or IDs of stopped containers to restore from the checkpoint in their own directory.
+    type: list
+    elements: str
+  all:
+    description:
+      - Restore every container that a checkpoint has stopped.
+      - C(podman container restore --all) tries all stopped ones; those without a checkpoint are left alone here.
+    type: bool
+    default: false
+  latest:
+    description: Restore the container that was created last.
+    type: bool
+    default: false
+  src:
+    description:
+      - Path of a checkpoint archive on the host that the module runs on, compressed with zstd, gzip, bzip2, xz or
+        not at all.
+      - An archive is a program with its memory. Restore only those that you or someone whom you trust has made.
+    type: path
+    aliases: [import]
+  image:
+    description: Name or ID of a checkpoint image on the host of the service. It is not pulled.
+    type: str
+  new_name:
+    description:
+      - Names of the containers to make from O(src) or O(image), one for each; they get new IDs and addresses.
+      - Without it, one container with its old name and ID.
+      - Several can share no volumes, so those need O(ignore_volumes=true) if the container has any.
+    type: list
+    elements: str
+  previous:
+    description:
+      - Path of the archive that was made with O(ferry.podman.podman_checkpoint#module:pre_checkpoint), which an
+        archive made with O(ferry.podman.podman_checkpoint#module:with_previous) needs.
+      - The two are given to Podman as one.
+    type: path
+    aliases: [import_previous]
+  keep:
+    description: Keep the checkpoint and CRIU's logs on the host, so that it can be restored again.
+    type: bool
+    default: false
+  tcp_established:
+    description:
+      - Restore established TCP connections. The checkpoint must have been made with them, and the container must get
+        its old address, so not with O(new_name).
+    type: bool
+    default: false
+  tcp_close:
+    description:
+      - Restore with TCP connections closed.
+      - Needs podman >= 5.7 and crun >= 1.23.
+    type: bool
+    default: false
+  ignore_rootfs:
+    description: Do not apply the changes of the root filesystem. Only with O(src) or O(image).
+    type: bool
+    default: false
+  ignore_volumes:
+    description:
+      - Do not restore the content of volumes; those of the same name on the host are used as they are.
+      - Only with O(src) or O(image).
+    type: bool
+    default: false
+  ignore_static_ip:
+    description: Let the container get another IP address than the one it had.
+    type: bool
+    default: false
+  ignore_static_mac:
+    description: Let the container get another MAC address than the one it had.
+    type: bool
+    default: false
+  file_locks:
+    description: Restore file locks. The checkpoint must have been made with them.
+    type: bool
+    default: false
+  publish:
+    description:
+      - Ports to publish instead of those that the container had, each as C([[ip:]hostPort:]containerPort[/protocol]).
+      - Only with O(src) or O(image).
+    type: list
+    elements: str
+  pod:
+    description:
+      - Name or ID of the pod that the container is put into. It must share the namespaces that the old one shared.
+      - Only with O(src) or O(image), and only for containers that were in a pod.
+    type: str
+extends_documentation_fragment:
+  - ferry.podman._connection
+  - ferry.podman._attributes
+  - ferry.podman._attributes.actiongroup_podman
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Archives are read and everything is compared, as without it.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+    details:
+      - In place, the state is there already when the container runs.
+      - With O(src), it is when the container with the ID in the archive runs, or for O(new_name), when a container of
+        that name runs that was restored and has the same image. With O(image), when a restored container of the name
+        runs that has the same image.
+requirements:
+  - zstandard, for archives that are compressed with zstd
+seealso:
+  - module: ferry.podman.podman_checkpoint
+  - name: podman-container-restore
+    description: The command with the same options.
+    link: https://docs.podman.io/en/latest/markdown/podman-container-restore.1.html
+"""
+
+EXAMPLES = r"""
+- name: Have a container go on after a reboot
+  ferry.podman.podman_restore:
+    name: web
+    tcp_established: true
+
+- name: Bring a database back from its archive
+  ferry.podman.podman_restore:
+    src: /var/backups/checkpoints/db.tar.zst
+    tcp_established: true
+    file_locks: true
+
+- name: Start three warmed-up copies of a service
+  ferry.podman.podman_restore:
+    image: registry.example.com/warm/app:1
+    new_name: [app1, app2, app3]
+
+- name: Restore a copy on another port
+  ferry.podman.podman_restore:
+    src: /var/backups/checkpoints/web.tar.zst
+    new_name: web-test
+    publish: ["8081:80"]
+"""
+
+RETURN = r"""
+containers:
+  description: One entry for each container, in the order given.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the container.
+      type: str
+      returned: success
+      sample: db
+    id:
+      description: Its full ID.
+      type: str
+      returned: success, but not for new names in check mode
+    image:
+      description: Name of the image that it was made from.
+      type: str
+      returned: success
+    image_id:
+      description: Full ID of that image.
+      type: str
+      returned: success
+    changed:
+      description: Whether this container was restored now.
+      type: bool
+      returned: success
+    statistics:
+      description:
+        - CRIU's figures of the restore.
+        - C(forking_time) and C(restore_time) are microseconds; C(pages_compared), C(pages_skipped_cow) and
+          C(pages_restored) are pages of memory.
+      type: dict
+      returned: when it was restored now
+      sample: {"forking_time": 2034, "restore_time": 81422, "pages_restored": 2511}
+    runtime_restore_duration:
+      description: Microseconds that the OCI runtime took.
+      type: int
+      returned: when it was restored now
+findings:
+  description: Why it was refused, or what was found besides. See the table of findings in the documentation.
+  returned: when there are any
+  type: list
+  elements: dict
+  contains:
+    code: {description: Stable name of the reason., type: str, sample: image_absent}
+    severity: {description: V(blocker) or V(warning)., type: str}
+    message: {description: What was found., type: str}
+    remedy: {description: What to do about it., type: str}
+criu_log:
+  description: The lines of CRIU's log that say why the restore failed.
+  returned: when CRIU failed, and its log can be read from where the module runs
+  type: list
+  elements: str
+"""
+
+from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient, RestoreOptions
+from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule, select_containers
+from ansible_collections.ferry.podman.plugins.module_utils._restore import (
+    Restorer,
+    image_subject,
+    inspect_pair,
+    restore_file,
+)
+
+ELSEWHERE_ONLY = ("new_name", "publish", "pod", "ignore_rootfs", "ignore_volumes")
+
+
+def check_options(params: dict) -> None:
+    """What the command line refuses."""
+    if params["src"] is None and params["image"] is None:
+        misplaced = [option for option in ELSEWHERE_ONLY if params[option]]
+        if misplaced:
+            raise FerryError(f"{', '.join(misplaced)}: only with src or image; a restore in place changes nothing.")
+    if params["new_name"] and len(set(params["new_name"])) < len(params["new_name"]):
+        raise FerryError(f"new_name has a name twice: {', '.join(params['new_name'])}.")
+
+
+def restorer_for(client: LibpodClient, params: dict) -> Restorer:
+    names = (
+        "keep",
+        "tcp_established",
+        "tcp_close",
+        "ignore_rootfs",
+        "ignore_volumes",
+        "ignore_static_ip",
+        "ignore_static_mac",
+        "file_locks",
+        "pod",
+    )
+    options = RestoreOptions(**{name: params[name] for name in names}, publish=params["publish"] or [])
+    request = _compat.RestoreRequest(
+        new_names=params["new_name"] or [], ignore_volumes=params["ignore_volumes"], pod=params["pod"]
+    )
+    client.check_supported(options.query())
+    return Restorer(client, client.info(), options, request)
+
+
+def restore(module: FerryModule) -> None:
+    check_options(module.params)
+    with module.client() as client:
+        restorer = restorer_for(client, module.params)
+        if module.params["src"] is not None:
+            restore_from_archive(module, restorer)
+        elif module.params["image"] is not None:
+            restore_from_image(module, restorer)
+        else:
+            restore_in_place(module, restorer)
+
+
+def restore_in_place(module: FerryModule, restorer: Restorer) -> None:
+    names = select_containers(restorer.client, module.params, lambda container: container.checkpointed)
+    containers = [restorer.client.container(name) for name in names]
+    stopped = [container for container in containers if not container.running]
+    findings = [finding for container in stopped for finding in restorer.local_findings(container)]
+    module.warn(_compat.refuse_blockers(f"Restoring {', '.join(names)}", findings))
+    steps = [
+        (known(container), None if container.running else (lambda c=container: restorer.restore_local(c)))
+        for container in containers
+    ]
+    carry_out(module, steps)
+
+
+def restore_from_archive(module: FerryModule, restorer: Restorer) -> None:
+    path, previous = module.params["src"], module.params["previous"]
+    contents = inspect_pair(path, previous)
+    subject = _compat.Subject.from_archive(contents)
+    wanted = module.params["new_name"] or [None]
+    running = running_copies(restorer, subject, wanted)
+    missing = [name for name in wanted if name not in running]
+    if missing:
+        narrowed = restorer.narrowed(module.params["new_name"] and missing)
+        findings = narrowed.archive_findings(contents, has_previous=previous is not None)
+        module.warn(_compat.refuse_blockers(f"Restoring {path}", findings))
+    steps = []
+    for name in wanted:
+        action = None if name in running else (lambda n=name: restore_file(restorer, path, subject, n, previous))
+        steps.append((running.get(name) or expected(subject, name), action))
+    carry_out(module, steps)
+
+
+def restore_from_image(module: FerryModule, restorer: Restorer) -> None:
+    reference = module.params["image"]
+    image = restorer.client.image(reference)
+    if image is None:
+        raise FerryError(f"There is no image {reference} on this host.", remedy="Pull or load it first.")
+    subject = image_subject(image, restorer.host)
+    wanted = module.params["new_name"] or [None]
+    running = running_copies(restorer, subject, wanted)
+    missing = [name for name in wanted if name not in running]
+    if missing:
+        findings = restorer.narrowed(module.params["new_name"] and missing).image_findings(image)
+        module.warn(_compat.refuse_blockers(f"Restoring {reference}", findings))
+    steps = []
+    for name in wanted:
+        action = None if name in running else (lambda n=name: restorer.restore_image(image, n))
+        steps.append((running.get(name) or expected(subject, name), action))
+    carry_out(module, steps)
+
+
+def running_copies(restorer: Restorer, subject: _compat.Subject, wanted: list) -> dict:
+    """Of the containers that are wanted, those that run already."""
+    found = {}
+    for name in wanted:
+        container = restorer.client.find_container(name or subject.id or subject.name)
+        if container is None or not container.running:
+            continue
+        is_copy = container.restored and container.image_id == subject.image_id
+        if (name is None and container.id == subject.id) or ((name or not subject.id) and is_copy):
+            found[name] = known(container)
+    return found
+
+
+def known(container) -> dict:
+    return {
+        "name": container.name,
+        "id": container.id,
+        "image": container.image,
+        "image_id": container.image_id,
+        "status": container.status,
+    }
+
+
+def expected(subject: _compat.Subject, new_name: str) -> dict:
+    """What check mode can say of a container that is not there yet."""
+    container = {
+        "name": new_name or subject.name,
+        "image": subject.image,
+        "image_id": subject.image_id,
+        "status": "absent",
+    }
+    return container if new_name or not subject.id else {**container, "id": subject.id}
+
+
+def carry_out(module: FerryModule, steps: list) -> None:
+    """Do what there is to do; in check mode, say so."""
+    results: list[dict] = []
+    module.result["containers"] = results
+    before = {state["name"]: {"status": state["status"]} for state, _action in steps}
+    module.show_difference(before, {name: {"status": "running"} for name in before})
+    for state, action in steps:
+        described = {key: value for key, value in state.items() if key != "status"}
+        if action is not None and not module.check_mode:
+            described = action()
+        results.append({**described, "changed": action is not None})
+        # One by one: if a later one fails, this tells of those before it.
+        module.result["changed"] = module.result["changed"] or action is not None
+
+
+def main() -> None:
+    FerryModule(
+        argument_spec={
+            "name": {"type": "list", "elements": "str"},
+            "all": {"type": "bool", "default": False},
+            "latest": {"type": "bool", "default": False},
+            "src": {"type": "path", "aliases": ["import"]},
+            "image": {"type": "str"},
+            "new_name": {"type": "list", "elements": "str"},
+            "previous": {"type": "path", "aliases": ["import_previous"]},
+            "keep": {"type": "bool", "default": False},
+            "tcp_established": {"type": "bool", "default": False},
+            "tcp_close": {"type": "bool", "default": False},
+            "ignore_rootfs": {"type": "bool", "default": False},
+            "ignore_volumes": {"type": "bool", "default": False},
+            "ignore_static_ip": {"type": "bool", "default": False},
+            "ignore_static_mac": {"type": "bool", "default": False},
+            "file_locks": {"type": "bool", "default": False},
+            "publish": {"type": "list", "elements": "str"},
+            "pod": {"type": "str"},
+        },
+        mutually_exclusive=[
+            ("name", "all", "latest", "src", "image"),
+            ("new_name", "tcp_established"),
+            ("tcp_established", "tcp_close"),
+        ],
+        required_one_of=[("name", "all", "latest", "src", "image")],
+        required_by={"previous": "src"},
+    ).run(restore)
+
+
+if __name__ == "__main__":
+    main()
