@@ -130,6 +130,11 @@ class Migration:
             return "established"
         return "close"
 
+    def described(self) -> Json:
+        """What is known of the container before it moves."""
+        subject = self.subject
+        return {"name": subject.name, "id": subject.id, "image": subject.image, "image_id": subject.image_id}
+
     # -- the move ---------------------------------------------------------------------------------------------
 
     def run(self) -> Json:
