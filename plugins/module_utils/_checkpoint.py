@@ -20,7 +20,10 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     CheckpointFailed,
     FerryError,
+    described,
+    facts_of,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._files import ArchiveFile, describe_file
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
@@ -46,6 +49,9 @@ EXTENSIONS = {"zstd": ".tar.zst", "gzip": ".tar.gz", "none": ".tar"}
 
 NO_STATISTICS = "displaying checkpointing statistics not possible"
 """What podman answers, as an error, when the checkpoint is done and CRIU left no stats-dump."""
+
+STATE_IMPROPER = "container state improper"
+"""Podman's reason for a container that does not run when the dump would begin."""
 
 T = t.TypeVar("T")
 
@@ -161,9 +167,10 @@ class Checkpointer:
 
         :raises CheckpointFailed: if it could not be; the container runs, or the message says how it was left.
         """
-        if self.request.dest is not None:
-            return self._export(container, self.request.dest)
-        return self._in_place(container)
+        with exclusive(self.client, container), uninterrupted():
+            if self.request.dest is not None:
+                return self._export(container, self.request.dest)
+            return self._in_place(container)
 
     def _in_place(self, container: Container) -> Json:
         options = self.request.options
@@ -269,15 +276,20 @@ def way_back(client: LibpodClient, container: Container, options: CheckpointOpti
     """
     try:
         yield
-    except FerryError as error:
-        outcome = bring_back(client, container, options)
-        raise CheckpointFailed(f"{error} {outcome}", **error.facts) from error
+    except Exception as error:
+        outcome = bring_back(client, container, options, error)
+        raise CheckpointFailed(f"{described(error)} {outcome}", **facts_of(error)) from error
 
 
-def bring_back(client: LibpodClient, container: Container, options: CheckpointOptions) -> str:
-    """Restore in place what was stopped by a checkpoint, and say how the container is now; never raises."""
+def bring_back(client: LibpodClient, container: Container, options: CheckpointOptions, error: Exception) -> str:
+    """Restore in place what was stopped by a checkpoint, and say how the container is now; never raises.
+
+    :param error: what went wrong. Where that is the container's state, somebody else had stopped it before.
+    """
     try:
         now = client.find_container(container.id)
+        if now is not None and not now.running and STATE_IMPROPER in described(error):
+            return f"The container {container.name} was not stopped by this run, and is {now.status}."
         if now is None:
             return f"The container {container.name} is gone."
         if now.running:

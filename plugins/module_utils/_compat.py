@@ -79,7 +79,7 @@ class Subject:
             image_id=container.image_id,
             image=container.image,
             volumes=container.volumes,
-            networks=_joined(container.networks),
+            networks=list(container.networks),
             secrets=[secret["Name"] for secret in container.raw["Config"].get("Secrets") or []],
             dependencies=container.dependencies,
             pod=container.pod,
@@ -105,11 +105,6 @@ class Subject:
             pod=config.get("pod") or None,
             networks_ordered=bool(ordered),
         )
-
-
-def _joined(networks: dict[str, Json]) -> list[str]:
-    """Names of real networks; podman lists the modes none, host and the like among them."""
-    return [name for name, settings in networks.items() if settings.get("NetworkID")]
 
 
 @dataclass(frozen=True)
@@ -177,7 +172,15 @@ def checkpoint_findings(
     :param exports: an archive is asked for.
     """
     found = list(host_findings(host))
-    if not container.running:
+    if container.checkpointed:
+        found.append(
+            Finding(
+                "checkpointed",
+                f"The container {container.name} is stopped by a checkpoint.",
+                "podman_restore by its name has it run again; podman start would lose its memory.",
+            )
+        )
+    elif not container.running:
         found.append(
             Finding(
                 "not_running",
@@ -435,6 +438,20 @@ def local_findings(container: Container, host: HostInfo, evidence: str | None) -
             )
         )
     return found
+
+
+def guard_findings(table: str, left: str | None) -> list[Finding]:
+    """A guard that could not be removed after the move."""
+    if left is None:
+        return []
+    return [
+        Finding(
+            "guard_left",
+            f"The guard on the destination could not be removed, so clients may not reach the container yet: {left}",
+            f"It expires by itself within 10 minutes; sooner with nft delete table {table} there.",
+            severity="warning",
+        )
+    ]
 
 
 def version_findings(source: HostInfo, destination: HostInfo) -> list[Finding]:

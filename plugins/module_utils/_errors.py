@@ -27,6 +27,15 @@ class FerryError(Exception):
         self.facts: dict[str, t.Any] = {key: value for key, value in facts.items() if value is not None}
 
 
+def described(error: Exception) -> str:
+    """The text of an error for a message; one that nobody foresaw gets its name in front."""
+    return str(error) if isinstance(error, FerryError) else f"{type(error).__name__}: {error}."
+
+
+def facts_of(error: Exception) -> dict[str, t.Any]:
+    return error.facts if isinstance(error, FerryError) else {}
+
+
 class DependencyError(FerryError):
     """A Python library that this call needs is missing on this host.
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -16,6 +17,8 @@ from collections.abc import Iterable
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import compression_of, compressor
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+
+PARTIAL = ".partial"
 
 
 class ArchiveFile:
@@ -30,12 +33,13 @@ class ArchiveFile:
         self.directory = os.path.dirname(os.path.abspath(path))
         self.size = 0
         self.digest = ""
+        prefix = f".{os.path.basename(path)}."
         try:
-            descriptor, self._temporary = tempfile.mkstemp(
-                prefix=f".{os.path.basename(path)}.", suffix=".partial", dir=self.directory
-            )
+            _remove_abandoned(self.directory, prefix)
+            descriptor, self._temporary = tempfile.mkstemp(prefix=prefix, suffix=PARTIAL, dir=self.directory)
         except OSError as error:
             raise _unwritable(path, error) from error
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         self._file = os.fdopen(descriptor, "r+b")
 
     def write(self, chunks: Iterable[bytes], compression: str, level: int | None) -> None:
@@ -85,6 +89,17 @@ class ArchiveFile:
         self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._temporary)
+
+
+def _remove_abandoned(directory: str, prefix: str) -> None:
+    """Remove what killed runs left for the same target; a run that still writes holds a lock."""
+    for name in os.listdir(directory):
+        if not (name.startswith(prefix) and name.endswith(PARTIAL)):
+            continue
+        path = os.path.join(directory, name)
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
 
 
 def _unwritable(path: str, error: OSError) -> FerryError:

@@ -27,33 +27,35 @@ COMMAND = "nft -f -"
 """The one command that the destination runs for a move; a forced command of an ssh key may be just this."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Guard:
     """Drops what arrives for some addresses on some devices.
 
     :param key: makes the name of its table; a container's ID.
     :param devices: parent devices of macvlan and ipvlan networks.
+    :param left: why it could not be removed, if so.
     """
 
     transport: Transport
     key: str
     devices: list[str]
     addresses: list[str]
+    left: str | None = None
 
     @property
-    def _table(self) -> str:
+    def table(self) -> str:
         return f"netdev ferry_{self.key[:12]}"
 
     def script(self) -> str:
         """The rules, which replace those of an earlier try."""
-        lines = [f"add table {self._table}", f"delete table {self._table}", f"add table {self._table}"]
+        lines = [f"add table {self.table}", f"delete table {self.table}", f"add table {self.table}"]
         for family, version in (("ipv4", 4), ("ipv6", 6)):
             addresses = [a for a in self.addresses if ipaddress.ip_address(a).version == version]
-            lines.append(f"add set {self._table} {family} {{ type {family}_addr; flags timeout; }}")
+            lines.append(f"add set {self.table} {family} {{ type {family}_addr; flags timeout; }}")
             for address in addresses:
-                lines.append(f"add element {self._table} {family} {{ {address} timeout {EXPIRES}s }}")
+                lines.append(f"add element {self.table} {family} {{ {address} timeout {EXPIRES}s }}")
         for number, device in enumerate(self.devices):
-            chain = f"{self._table} parent{number}"
+            chain = f"{self.table} parent{number}"
             lines.append(f'add chain {chain} {{ type filter hook ingress device "{device}" priority -300; }}')
             lines.append(f"add rule {chain} ip daddr @ipv4 drop")
             lines.append(f"add rule {chain} ip6 daddr @ipv6 drop")
@@ -66,8 +68,12 @@ class Guard:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        """Never raises: what becomes of the container must not depend on it, and it expires by itself."""
         if self.devices and self.addresses:
-            self._nft(f"add table {self._table}\ndelete table {self._table}\n")
+            try:
+                self._nft(f"add table {self.table}\ndelete table {self.table}\n")
+            except TransportError as error:
+                self.left = str(error)
 
     def _nft(self, script: str) -> None:
         if self.transport.forward is not None:

@@ -27,7 +27,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     TransportError,
     UnsupportedParameter,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._transport import CONNECT_TIMEOUT, Transport
+from ansible_collections.ferry.podman.plugins.module_utils._transport import Transport
 
 try:
     import requests
@@ -67,7 +67,7 @@ def parse_version(text: str) -> Version:
     """
     numbers: list[int] = []
     for part in text.replace("-", ".").replace("+", ".").replace("~", ".").split(".")[:3]:
-        if not part.isdigit():
+        if not part.isdecimal():
             break
         numbers.append(int(part))
     if not numbers:
@@ -246,6 +246,9 @@ class Container:
 
     @property
     def networks(self) -> dict[str, Json]:
+        """Settings of each network that it is on. Podman calls all that it makes itself bridge, macvlan too."""
+        if self.raw["HostConfig"].get("NetworkMode") != "bridge":
+            return {}
         return t.cast("dict[str, Json]", (self.raw.get("NetworkSettings") or {}).get("Networks") or {})
 
     def summary(self) -> Json:
@@ -576,7 +579,8 @@ class LibpodClient:
                 data=body,
                 json=json_body,
                 headers=TAR if body is not None else None,
-                timeout=(CONNECT_TIMEOUT, self.transport.timeout),
+                # For both: urllib3 sends on a connection that it uses again under the one for connecting.
+                timeout=self.transport.timeout,
                 allow_redirects=False,
                 stream=stream,
             )
@@ -591,7 +595,7 @@ class LibpodClient:
     def _unreachable(self, doing: str, error: Exception) -> TransportError:
         text = str(error)
         remedy = None
-        if "Read timed out" in text or isinstance(error, TimeoutError):
+        if "timed out" in text:
             text = f"no answer within {self.transport.timeout:.0f} s"
             remedy = "The service may still be at it: look before trying again, and raise the option timeout."
         elif "FileNotFoundError" in text or "Connection refused" in text:

@@ -12,7 +12,6 @@ running on the source again, unless the destination cannot be asked whether it r
 from __future__ import annotations
 
 import contextlib
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,7 +28,10 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     FerryError,
     MigrationFailed,
     OutcomeUnknown,
+    described,
+    facts_of,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard, parents_and_addresses
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
@@ -41,7 +43,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RestoreOptions,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer, gather_facts
-from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import kept_safe
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import kept_safe, settle
 
 TCP_CLOSE_SINCE = (5, 7, 0)
 
@@ -52,12 +54,10 @@ class Progress:
 
     :param phases: milliseconds of each phase.
     :param sent: bytes of the archive that left the source.
-    :param sent_whole: whether the destination can have received the archive's end, and so can act on it.
     """
 
     phases: dict[str, int] = field(default_factory=dict)
     sent: int = 0
-    sent_whole: bool = False
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -71,7 +71,6 @@ class Progress:
         for chunk in chunks:
             self.sent += len(chunk)
             yield chunk
-        self.sent_whole = True
 
 
 @dataclass(frozen=True)
@@ -142,26 +141,35 @@ class Migration:
 
         :raises MigrationFailed: saying where the container is now.
         """
-        with self.progress.phase("prepare"):
-            self._bring_image()
-        devices, addresses = self._guarded()
+        with exclusive(self.source.client, self.container):
+            with self.progress.phase("prepare"):
+                self._bring_image()
+            with uninterrupted():
+                return self._run()
+
+    def _run(self) -> Json:
+        devices, addresses = self._guarded() if self.tcp == "established" else ([], [])
         guard = Guard(self.destination.client.transport, self.container.id, devices, addresses)
-        with (
-            uninterrupted(),
-            kept_safe(self.source.client, self.container, self._checkpoint_options()) as policy,
-        ):
-            with guard if self.tcp == "established" else contextlib.nullcontext():
-                begun = time.monotonic()
-                restored = self._carry(policy)
-                downtime = round((time.monotonic() - begun) * 1000)
+        arrived: Json | None = None
+        try:
+            with kept_safe(self.source.client, self.container, self._checkpoint_options()) as policy:
+                with guard:
+                    begun = time.monotonic()
+                    arrived = self._carry(policy)
+                    downtime = round((time.monotonic() - begun) * 1000)
             with self.progress.phase("commit"):
-                self._commit()
+                self.commit()
+        except FerryError as error:
+            if arrived is None:
+                raise
+            raise self._committed_in_part(error) from error
         return {
-            "container": restored,
+            "container": arrived,
             "downtime_ms": downtime,
             "bytes": self.progress.sent,
             "phases": self.progress.phases,
             "tcp": self.tcp,
+            "findings": [finding.as_dict() for finding in _compat.guard_findings(guard.table, guard.left)],
         }
 
     def _bring_image(self) -> None:
@@ -193,14 +201,12 @@ class Migration:
             with self.progress.phase("transfer_and_restore"):
                 return restorer.import_chunks(self.progress.counted(chunks), subject, None, doing)
         except OutcomeUnknown as error:
-            if self.progress.sent_whole:
-                raise MigrationFailed(
-                    f"{error} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
-                    remedy=f"If it does not run on the destination: podman container restore {subject.name} here.",
-                    location="unknown",
-                ) from error
-            raise self._returned(error) from error
-        except FerryError as error:
+            raise MigrationFailed(
+                f"{error} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
+                remedy=f"If it does not run on the destination: podman_restore with name {subject.name} here.",
+                location="unknown",
+            ) from error
+        except Exception as error:
             raise self._returned(error) from error
 
     def _frozen(self, policy: RestartPolicy) -> Iterator[bytes]:
@@ -214,30 +220,40 @@ class Migration:
 
         return all_of_it()
 
-    def _returned(self, error: FerryError) -> MigrationFailed:
-        outcome = bring_back(self.source.client, self.container, self._checkpoint_options())
+    def _returned(self, error: Exception) -> MigrationFailed:
+        outcome = bring_back(self.source.client, self.container, self._checkpoint_options(), error)
         now = None
         with contextlib.suppress(FerryError):
             now = self.source.client.find_container(self.container.id)
         location = "source" if now is not None and now.running else "unknown"
-        return MigrationFailed(f"{error} On the source: {outcome}", **{**error.facts, "location": location})
+        return MigrationFailed(
+            f"{described(error)} On the source: {outcome}", **{**facts_of(error), "location": location}
+        )
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
         """Remove what moved from the source, now that it runs on the destination.
 
         Not by force: a copy that somebody has started here meanwhile must be seen, not lost.
+
+        :raises FerryError: if the container runs here, or its volumes cannot be removed.
         """
-        try:
-            self.source.client.remove_container(self.container.id, force=False)
-            for volume in self.subject.volumes:
-                self._remove_moved_volume(volume)
-        except FerryError as error:
-            raise MigrationFailed(
-                f"The container {self.subject.name} runs on the destination. Its remains on the source could not be "
-                f"removed: {error}",
-                remedy="See with podman ps -a whether it was started there again; remove it there.",
-                location="destination",
-            ) from error
+        self.source.client.remove_container(self.container.id, force=False)
+        for volume in self.subject.volumes:
+            self._remove_moved_volume(volume)
+
+    def settle(self) -> None:
+        """Finish a move that was ended between the restore and the commit."""
+        with exclusive(self.source.client, self.container):
+            settle(self.source.client, self.container)
+            self.commit()
+
+    def _committed_in_part(self, error: FerryError) -> MigrationFailed:
+        return MigrationFailed(
+            f"The container {self.subject.name} runs on the destination. Its remains on the source could not be "
+            f"removed: {error}",
+            remedy="See with podman ps -a whether it was started there again; remove it there.",
+            location="destination",
+        )
 
     def _remove_moved_volume(self, name: str) -> None:
         """One that another container uses stays, and so does the refusal of a later way back."""
@@ -258,21 +274,13 @@ class Migration:
         return Checkpointer(self.source.client, self.source.host, request)
 
 
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let a closed terminal or a cancelled job wait until the container is whole somewhere."""
-    signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = [signal.signal(number, signal.SIG_IGN) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before):
-            signal.signal(number, handler)
+def arrived_before(source: LibpodClient, destination: LibpodClient, name: str) -> Container | None:
+    """The container on the destination, if it runs there and the source does not have it, or only its remains.
 
-
-def moved_before(source: LibpodClient, destination: LibpodClient, name: str) -> Container | None:
-    """The container on the destination, if it runs there and the source has none of that name or ID."""
-    if source.find_container(name) is not None:
+    Its remains are a container of the same ID that a checkpoint has stopped: a run was ended before its commit.
+    """
+    remains = source.find_container(name)
+    if remains is not None and not remains.checkpointed:
         return None
-    container = destination.find_container(name)
+    container = destination.find_container(remains.id if remains is not None else name)
     return container if container is not None and container.running else None

@@ -73,8 +73,11 @@ class FerryModule:
         return LocalHost(run)
 
     def warn(self, findings: t.Iterable[Finding]) -> None:
+        self.warn_of([finding.as_dict() for finding in findings])
+
+    def warn_of(self, findings: list[Json]) -> None:
         for finding in findings:
-            self._module.warn(f"[{finding.code}] {finding.message} {finding.remedy}")
+            self._module.warn(f"[{finding['code']}] {finding['message']} {finding['remedy']}")
 
     def show_difference(self, before: t.Any, after: t.Any) -> None:
         """Have the change shown where diff mode is on."""

@@ -27,7 +27,10 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     OutcomeUnknown,
     RestoreFailed,
     TransportError,
+    described,
+    facts_of,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     Container,
     HostInfo,
@@ -61,50 +64,82 @@ def gather_facts(
     )
 
 
+class Upload:
+    """Chunks on their way to podman, which acts on an archive only when it has seen its end."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.complete = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._chunks
+        self.complete = True
+
+
 @contextlib.contextmanager
-def nothing_left_behind(client: LibpodClient, name: str, volumes: Iterable[str], doing: str) -> Iterator[None]:
+def nothing_left_behind(
+    client: LibpodClient, name: str, volumes: Iterable[str], doing: str, upload: Upload | None = None
+) -> Iterator[None]:
     """Remove the half-made container and the volumes that a failed restore made.
 
     :param name: of a container that did not exist before; if it runs now, it is left alone.
     :param volumes: names of those that the restore makes where they are not there yet.
+    :param upload: what podman acts on, if it is not there already.
     :raises RestoreFailed: with podman's reason, the lines of CRIU's log, and what was cleaned up.
+    :raises OutcomeUnknown: if podman may have restored it, or may still do so, and cannot be asked.
     """
     before = client.volume_names()
     try:
         yield
     except TransportError as error:
+        if upload is not None and not upload.complete:
+            raise _never_begun(doing, error) from error
         left = _look_again(client, name, doing, error)
-        if left is not None and left.running:
-            return
-        raise _cleaned_up(client, left, set(volumes) - before, doing, error) from error
-    except FerryError as error:
-        left = client.find_container(name)
-        fresh = set(volumes) | set(left.volumes if left else [])
-        raise _cleaned_up(client, left, fresh - before, doing, error) from error
+        if not left.running:
+            raise _cleaned_up(client, left, {*volumes, *left.volumes} - before, doing, error) from error
+    except Exception as error:
+        left_or_none = client.find_container(name)
+        fresh = {*volumes, *(left_or_none.volumes if left_or_none else [])}
+        raise _cleaned_up(client, left_or_none, fresh - before, doing, error) from error
 
 
-def _look_again(client: LibpodClient, name: str, doing: str, error: TransportError) -> Container | None:
+def _never_begun(doing: str, error: TransportError) -> RestoreFailed:
+    return RestoreFailed(f"{doing}: {error} The archive had not arrived whole, so nothing was restored.")
+
+
+def _look_again(client: LibpodClient, name: str, doing: str, error: TransportError) -> Container:
     """The answer was lost; podman's lock makes the inspect call wait for a restore that still goes on."""
     try:
-        return client.find_container(name)
+        left = client.find_container(name)
     except FerryError as second:
-        raise OutcomeUnknown(
-            f"{doing}: {error} The service cannot be asked what became of it: {second}",
-            remedy=f"It may run or not. Look at podman ps -a for {name} before anything else.",
-        ) from error
+        found = f"The service cannot be asked what became of it: {second}"
+    else:
+        if left is not None:
+            return left
+        found = "The container is not there, but the service may still be unpacking it."
+    raise OutcomeUnknown(
+        f"{doing}: {error} {found}",
+        remedy=f"It may run there, or soon. Look at podman ps -a for {name} before anything else.",
+    ) from error
 
 
 def _cleaned_up(
-    client: LibpodClient, left: Container | None, volumes: set[str], doing: str, error: FerryError
+    client: LibpodClient, left: Container | None, volumes: set[str], doing: str, error: Exception
 ) -> RestoreFailed:
     log: list[str] = []
     if left is not None and not left.running:
         log = read_log(client, left, "restore.log")
-        client.remove_container(left.id)
+        # Not by force: if it runs after all, clients may have been answered already.
+        client.remove_container(left.id, force=False)
     for volume in sorted(volumes):
         client.remove_volume(volume)
     reason = f" CRIU says: {' | '.join(log)}" if log else ""
-    return RestoreFailed(f"{doing}: {error}{reason} Nothing of it was left behind.", **{**error.facts, "criu_log": log})
+    text = described(error)
+    # The client says what it was doing, too.
+    prefix = "" if text.startswith(doing) else f"{doing}: "
+    return RestoreFailed(
+        f"{prefix}{text}{reason} Nothing of it was left behind.", **{**facts_of(error), "criu_log": log or None}
+    )
 
 
 @dataclass(frozen=True)
@@ -132,13 +167,17 @@ class Restorer:
         return _compat.local_findings(container, self.host, checkpoint_evidence(self.client, container))
 
     def restore_local(self, container: Container) -> Json:
-        """Restore from the checkpoint in the container's own directory.
+        """Restore from the checkpoint in the container's own directory, and undo what an interrupted run left.
 
         :raises RestoreFailed: the container stays stopped, with its checkpoint.
         """
+        if container.running:
+            settle(self.client, container)
+            return self._result(container.id, {})
         doing = f"Restoring container {container.name}"
         try:
-            answer = self.client.restore(container.id, self._options(None), doing)
+            with exclusive(self.client, container):
+                answer = self.client.restore(container.id, self._options(None), doing)
         except ApiError as error:
             log = read_log(self.client, container, "restore.log")
             reason = f" CRIU says: {' | '.join(log)}" if log else ""
@@ -179,8 +218,9 @@ class Restorer:
         volumes = [] if self.options.ignore_volumes else subject.volumes
         name = new_name or subject.id
         answer: Json = {}
-        with nothing_left_behind(self.client, name, volumes, doing):
-            answer = self.client.import_checkpoint(chunks, self._options(new_name), doing)
+        upload = Upload(chunks)
+        with nothing_left_behind(self.client, name, volumes, doing, upload):
+            answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
         return self._result(answer.get("Id") or name, answer)
 
     # -- from an image ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -44,7 +45,7 @@ CONNECT_TIMEOUT = 10.0
 """Seconds in which a connection must stand, to a socket or to an ssh server."""
 
 SSH_IDLE_EXIT = 60
-"""Seconds after which a forwarding without users ends itself: what a killed module leaves does not stay."""
+"""Seconds after which an unused forwarding ends itself, added to those that an answer may take on the other side."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,20 @@ class Endpoint:
 
         :raises FerryError: for any other form.
         """
-        parts = urlsplit(url)
+        shown = re.sub(r"(//[^/@:]*):[^/]+@", r"\1:***@", url)
         try:
+            parts = urlsplit(url)
             port = parts.port
-        except ValueError:
-            raise FerryError(f"The port in the URL {url!r} is not a number.") from None
+        except ValueError as error:
+            raise FerryError(f"The URL {shown!r} cannot be read: {error}.") from None
         if parts.scheme == "unix" and not parts.netloc and len(parts.path) > 1:
             return cls(unquote(parts.path))
         if parts.scheme == "ssh" and parts.hostname and len(parts.path) > 1 and parts.password is None:
             # A host that begins with a dash would be read as an option by ssh.
             if not parts.hostname.startswith("-"):
-                return cls(unquote(parts.path), parts.hostname, parts.username, port)
+                return cls(unquote(parts.path), parts.hostname, parts.username and unquote(parts.username), port)
         raise FerryError(
-            f"The URL {url!r} does not name a libpod socket.",
+            f"The URL {shown!r} does not name a libpod socket.",
             remedy="Write unix:///run/podman/podman.sock or ssh://user@host[:port]/run/podman/podman.sock.",
         )
 
@@ -141,13 +143,15 @@ class UnixAdapter(HTTPAdapter):
 class SshForward:
     """One OpenSSH connection that carries the libpod socket and, where allowed, commands.
 
-    It ends by itself when nothing has used it for a minute, so a killed module leaves nothing behind.
+    It ends by itself when nothing has used it for a while, so a killed module leaves nothing behind for long.
 
+    :param timeout: seconds for which it may be unused: the source can take as long to freeze.
     :param identity: path of the private key; None leaves the choice to ssh's own configuration.
     :param known_hosts: path of a known_hosts file; None leaves ssh's own in force.
     """
 
-    def __init__(self, endpoint: Endpoint, identity: str | None, known_hosts: str | None) -> None:
+    def __init__(self, endpoint: Endpoint, identity: str | None, known_hosts: str | None, timeout: float) -> None:
+        self._idle_exit = round(timeout) + SSH_IDLE_EXIT
         self._endpoint = endpoint
         self._identity = identity
         self._known_hosts = known_hosts
@@ -161,7 +165,7 @@ class SshForward:
         :raises TransportError: with what ssh said.
         """
         forward = f"{self.socket}:{self._endpoint.path}"
-        arguments = ["-f", "-N", "-M", "-o", f"ControlPersist={SSH_IDLE_EXIT}", "-L", forward]
+        arguments = ["-f", "-N", "-M", "-o", f"ControlPersist={self._idle_exit}", "-L", forward]
         code, said = self._ssh([*arguments, *self._target()], CONNECT_TIMEOUT * 2)
         if code != 0:
             raise TransportError(
@@ -248,7 +252,7 @@ class Transport:
         self.forward: SshForward | None = None
         path = self.endpoint.path
         if self.endpoint.host is not None:
-            self.forward = SshForward(self.endpoint, identity, known_hosts)
+            self.forward = SshForward(self.endpoint, identity, known_hosts, timeout)
             try:
                 self.forward.open()
             except BaseException:

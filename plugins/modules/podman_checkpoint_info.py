@@ -135,10 +135,10 @@ containers:
       description: Directory of the last checkpoint since its last start.
       type: str
       returned: always
-    checkpoint_log: {description: CRIU's log of it, where it was kept., type: str, returned: always}
+    checkpoint_log: {description: CRIU's log of it if it was kept., type: str, returned: always}
     restored: {description: Whether it runs from a checkpoint., type: bool, returned: always}
     restored_at: {description: Since when., type: str, returned: always}
-    restore_log: {description: CRIU's log of that, where it was kept., type: str, returned: always}
+    restore_log: {description: CRIU's log of that if it was kept., type: str, returned: always}
     findings:
       description: Why it could not be checkpointed into an archive now, in the form of the other modules' findings.
       type: list

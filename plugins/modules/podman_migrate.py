@@ -151,8 +151,8 @@ criu_log:
 """
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient
-from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, Side, moved_before
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, Side, arrived_before
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 
 
@@ -160,19 +160,28 @@ def migrate(module: FerryModule) -> None:
     params = module.params
     identity, known_hosts = params["destination_identity"], params["destination_known_hosts"]
     with module.client() as source, module.connect(params["destination"], identity, known_hosts) as destination:
-        moved = moved_before(source, destination, params["name"])
-        if moved is None:
+        arrived = arrived_before(source, destination, params["name"])
+        if arrived is None:
             move(module, source, destination)
-            return
+        else:
+            finish(module, source, destination, arrived)
+
+
+def finish(module: FerryModule, source: LibpodClient, destination: LibpodClient, arrived: Container) -> None:
+    """It runs on the destination already; what an interrupted run left on the source is removed."""
+    remains = source.find_container(arrived.id)
     module.result["container"] = {
-        "name": moved.name,
-        "id": moved.id,
-        "image": moved.image,
-        "image_id": moved.image_id,
+        "name": arrived.name,
+        "id": arrived.id,
+        "image": arrived.image,
+        "image_id": arrived.image_id,
     }
     module.result["location"] = "destination"
+    module.result["changed"] = remains is not None
     state = {"location": "destination"}
-    module.show_difference(state, state)
+    module.show_difference({**state, "remains_on": "source"} if remains else state, state)
+    if remains is not None and not module.check_mode:
+        Migration(Side.of(source), Side.of(destination), remains, module.params["tcp"], 0).settle()
 
 
 def move(module: FerryModule, source: LibpodClient, destination: LibpodClient) -> None:
@@ -182,15 +191,14 @@ def move(module: FerryModule, source: LibpodClient, destination: LibpodClient) -
     migration = Migration(Side.of(source), Side.of(destination), container, params["tcp"], params["retries"])
     findings = _compat.refuse_blockers(f"Moving container {container.name}", migration.assess())
     module.warn(findings)
-    module.result["findings"] = [finding.as_dict() for finding in findings]
     module.show_difference({"location": "source"}, {"location": "destination"})
-    if module.check_mode:
-        module.result["container"] = migration.described()
-        module.result["tcp"] = migration.tcp
-    else:
-        module.result.update(migration.run())
+    result: dict = {"container": migration.described(), "tcp": migration.tcp, "findings": []}
+    if not module.check_mode:
+        result = migration.run()
+        module.warn_of(result["findings"])
         module.result["location"] = "destination"
-    module.result["changed"] = True
+    found = [finding.as_dict() for finding in findings]
+    module.result.update(result, findings=found + result["findings"], changed=True)
 
 
 def main() -> None:

@@ -223,6 +223,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._restore import (
     inspect_pair,
     restore_file,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import find_hold
 
 ELSEWHERE_ONLY = ("new_name", "publish", "pod", "ignore_rootfs", "ignore_volumes")
 
@@ -275,10 +276,11 @@ def restore_in_place(module: FerryModule, restorer: Restorer) -> None:
     stopped = [container for container in containers if not container.running]
     findings = [finding for container in stopped for finding in restorer.local_findings(container)]
     module.warn(_compat.refuse_blockers(f"Restoring {', '.join(names)}", findings))
-    steps = [
-        (known(container), None if container.running else (lambda c=container: restorer.restore_local(c)))
-        for container in containers
-    ]
+    steps = []
+    for container in containers:
+        is_settled = container.running and find_hold(restorer.client, container) is None
+        action = None if is_settled else (lambda c=container: restorer.restore_local(c))
+        steps.append((known(container), action))
     carry_out(module, steps)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from . import cgroups, network, paths, plan, records
+from . import cgroups, connections, network, paths, plan, records
 from .errors import LabError
 from .records import Record
 from .run import wait_until
@@ -118,6 +118,7 @@ def write_hosts_file(root: Path, hosts: list[plan.Host]) -> None:
 
 def stop(record: Record) -> None:
     """Power loss: nothing of the host gets a word in, its disk stays as it is."""
+    connections.close(record.host.address)
     cgroups.kill(record.host.name)
     cgroups.remove(record.host.name)
     record.pid, record.started = 0, ""

@@ -5,18 +5,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 from . import disk, paths
+from .connections import CONTROL_PATH
 from .records import Record
 
 
 def _arguments() -> str:
-    # A short path: the whole of it, with a hash in it, must fit a socket's 108 characters.
     return (
         f"-F none -o UserKnownHostsFile={paths.KNOWN_HOSTS} -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes "
-        f"-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={paths.CONTROL_PATHS}/%C"
+        f"-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={CONTROL_PATH} "
+        "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
     )
 
 
@@ -39,16 +39,3 @@ def write(found: list[Record]) -> None:
     part = paths.INVENTORY.with_suffix(".part")
     part.write_text("\n".join(text) + "\n")
     os.replace(part, paths.INVENTORY)
-
-
-def close_connections() -> None:
-    """End the ssh masters that ansible keeps: their hosts are going."""
-    for socket in paths.CONTROL_PATHS.glob("*"):
-        subprocess.run(
-            ["ssh", "-F", "none", "-O", "exit", "-o", f"ControlPath={socket}", "lab"],
-            check=False,
-            timeout=10,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )

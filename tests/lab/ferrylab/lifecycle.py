@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
-from . import build, cgroups, disk, host, inventory, network, paths, plan, records, roots, shim, stores
+from . import build, cgroups, connections, disk, host, inventory, network, paths, plan, records, roots, shim, stores
 from .plan import Host
 from .records import Record
 from .run import say
@@ -96,7 +96,7 @@ def _bring_up(targets: list[Record], kept: set[str], switch: int, hosts: list[Ho
 
 def down() -> None:
     """Everything goes but the cache."""
-    inventory.close_connections()
+    connections.close("*")
     for record in records.load_all():
         say(f"stopping {record.host.name}")
     cgroups.kill()

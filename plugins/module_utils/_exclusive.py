@@ -1,0 +1,57 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""One run at a time for each container, and no signal in the middle of it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
+
+LOCKS = "/run/lock/ferry.podman"
+
+
+@contextlib.contextmanager
+def exclusive(client: LibpodClient, container: Container) -> Iterator[None]:
+    """Have the container to oneself on its host; a second run would take the first one's freeze for its own.
+
+    The lock ends with the process. A service behind ssh cannot be locked from here.
+
+    :raises FerryError: if another run is at it.
+    """
+    if not client.transport.is_local:
+        yield
+        return
+    os.makedirs(LOCKS, mode=0o700, exist_ok=True)
+    descriptor = os.open(os.path.join(LOCKS, container.id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FerryError(
+                f"Another run is checkpointing, restoring or moving container {container.name} right now.",
+                remedy="Nothing was touched. Wait for it to end.",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a closed terminal or a cancelled job wait until the container is whole again somewhere."""
+    signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = [signal.signal(number, signal.SIG_IGN) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before):
+            signal.signal(number, handler)
