@@ -445,6 +445,12 @@ class LibpodClient:
         found = self._get(f"/containers/{container.id}/changes", doing, {"diffType": "container"})
         return t.cast("list[Json]", found or [])
 
+    def copy_out(self, name: str, path: str) -> Stream:
+        """A tar of one path of a container, running or not. Every owner in it is root."""
+        doing = f"Reading {path} of container {name}"
+        response = self._request("GET", f"/containers/{_part(name)}/archive", doing, params={"path": path}, stream=True)
+        return Stream(response, doing)
+
     def export_rootfs(self, container: Container) -> Stream:
         """A tar of the container's whole root filesystem, with its owners."""
         doing = f"Reading the files of container {container.name}"
@@ -599,8 +605,14 @@ class LibpodClient:
             text = f"no answer within {self.transport.timeout:.0f} s"
             remedy = "The service may still be at it: look before trying again, and raise the option timeout."
         elif "FileNotFoundError" in text or "Connection refused" in text:
-            text = "no podman service listens there"
-            remedy = "Start it: systemctl enable --now podman.socket."
+            if self.transport.is_local:
+                text = "no podman service listens there"
+                remedy = "Start it: systemctl enable --now podman.socket."
+            else:
+                text = "the ssh connection has ended"
+        elif "Connection aborted" in text or "Connection broken" in text:
+            text = "the connection broke off"
+            remedy = "Look whether podman.socket is up there." if not self.transport.is_local else None
         elif "PermissionError" in text:
             text = "permission denied"
             remedy = "The rootful socket needs root: use become."

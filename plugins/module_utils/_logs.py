@@ -11,14 +11,44 @@ import contextlib
 import os
 
 from ansible_collections.ferry.podman.plugins.module_utils import _criu
+from ansible_collections.ferry.podman.plugins.module_utils._archive import members
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
+
+MOST_LOG = 1024 * 1024
+"""Bytes from the end of a log; the reason of a failure is in its last lines."""
 
 
 def read_log(client: LibpodClient, container: Container, name: str) -> list[str]:
-    """Return the lines that matter of dump.log or restore.log; none where they cannot be read from here."""
-    if not client.transport.is_local or container.bundle is None:
+    """Return the lines that matter of dump.log or restore.log; none if there is no such log. Never raises."""
+    if container.bundle is None:
         return []
-    for directory in (container.bundle, os.path.join(container.bundle, "checkpoint")):
-        with contextlib.suppress(OSError), open(os.path.join(directory, name), errors="replace") as log:
-            return _criu.relevant_lines(log.read())
-    return []
+    text = ""
+    with contextlib.suppress(OSError, FerryError):
+        if client.transport.is_local:
+            text = _from_disk(container.bundle, name)
+        else:
+            text = _from_service(client, container, name)
+    return _criu.relevant_lines(text)
+
+
+def _from_disk(bundle: str, name: str) -> str:
+    with open(os.path.join(bundle, name), "rb") as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - MOST_LOG))
+        return log.read().decode(errors="replace")
+
+
+def _from_service(client: LibpodClient, container: Container, name: str) -> str:
+    """The API hands out files of containers only: so from one, never started, that mounts the directory."""
+    mount = {"type": "bind", "source": container.bundle, "destination": "/bundle", "options": ["ro"]}
+    reader = f"ferry-log-{container.id[:12]}"
+    spec = {"name": reader, "image": container.image_id, "netns": {"nsmode": "none"}, "mounts": [mount]}
+    client.create_container(spec)
+    try:
+        with client.copy_out(reader, f"/bundle/{name}") as stream:
+            text = b""
+            for block in next(members(stream)).chunks():
+                text = (text + block)[-MOST_LOG:]
+            return text.decode(errors="replace")
+    finally:
+        client.remove_container(reader)

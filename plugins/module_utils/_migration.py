@@ -31,7 +31,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     described,
     facts_of,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard, parents_and_addresses
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
@@ -141,11 +141,10 @@ class Migration:
 
         :raises MigrationFailed: saying where the container is now.
         """
-        with exclusive(self.source.client, self.container):
-            with self.progress.phase("prepare"):
-                self._bring_image()
-            with uninterrupted():
-                return self._run()
+        with self.progress.phase("prepare"):
+            self._bring_image()
+        with uninterrupted():
+            return self._run()
 
     def _run(self) -> Json:
         devices, addresses = self._guarded() if self.tcp == "established" else ([], [])
@@ -243,9 +242,8 @@ class Migration:
 
     def settle(self) -> None:
         """Finish a move that was ended between the restore and the commit."""
-        with exclusive(self.source.client, self.container):
-            settle(self.source.client, self.container)
-            self.commit()
+        settle(self.source.client, self.container)
+        self.commit()
 
     def _committed_in_part(self, error: FerryError) -> MigrationFailed:
         return MigrationFailed(

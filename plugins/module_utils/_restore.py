@@ -104,7 +104,7 @@ def nothing_left_behind(
 
 
 def _never_begun(doing: str, error: TransportError) -> RestoreFailed:
-    return RestoreFailed(f"{doing}: {error} The archive had not arrived whole, so nothing was restored.")
+    return RestoreFailed(f"{_told(doing, error)} The archive had not arrived whole, so nothing was restored.")
 
 
 def _look_again(client: LibpodClient, name: str, doing: str, error: TransportError) -> Container:
@@ -118,7 +118,7 @@ def _look_again(client: LibpodClient, name: str, doing: str, error: TransportErr
             return left
         found = "The container is not there, but the service may still be unpacking it."
     raise OutcomeUnknown(
-        f"{doing}: {error} {found}",
+        f"{_told(doing, error)} {found}",
         remedy=f"It may run there, or soon. Look at podman ps -a for {name} before anything else.",
     ) from error
 
@@ -134,12 +134,14 @@ def _cleaned_up(
     for volume in sorted(volumes):
         client.remove_volume(volume)
     reason = f" CRIU says: {' | '.join(log)}" if log else ""
+    told = f"{_told(doing, error)}{reason} Nothing of it was left behind."
+    return RestoreFailed(told, **{**facts_of(error), "criu_log": log or None})
+
+
+def _told(doing: str, error: Exception) -> str:
+    """What was being done, once: the client's own errors say it too."""
     text = described(error)
-    # The client says what it was doing, too.
-    prefix = "" if text.startswith(doing) else f"{doing}: "
-    return RestoreFailed(
-        f"{prefix}{text}{reason} Nothing of it was left behind.", **{**facts_of(error), "criu_log": log or None}
-    )
+    return text if text.startswith(doing) else f"{doing}: {text}"
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,10 @@ criu_log:
   elements: str
 """
 
+import contextlib
+
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, Side, arrived_before
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
@@ -160,11 +163,13 @@ def migrate(module: FerryModule) -> None:
     params = module.params
     identity, known_hosts = params["destination_identity"], params["destination_known_hosts"]
     with module.client() as source, module.connect(params["destination"], identity, known_hosts) as destination:
-        arrived = arrived_before(source, destination, params["name"])
-        if arrived is None:
-            move(module, source, destination)
-        else:
-            finish(module, source, destination, arrived)
+        here = source.find_container(params["name"])
+        with exclusive(source, here) if here is not None else contextlib.nullcontext():
+            arrived = arrived_before(source, destination, params["name"])
+            if arrived is None:
+                move(module, source, destination)
+            else:
+                finish(module, source, destination, arrived)
 
 
 def finish(module: FerryModule, source: LibpodClient, destination: LibpodClient, arrived: Container) -> None:
