@@ -233,6 +233,9 @@ def members(source: Reader) -> Iterator[Member]:
             while (info := tar.next()) is not None:
                 # Or the list of all members seen would grow with a hostile archive.
                 tar.members = []  # type: ignore[attr-defined]
+                if info.issparse():
+                    # A few bytes can stand for any number of zeros; neither podman nor CRIU writes such.
+                    raise ArchiveError(f"The archive's {info.name} is a sparse file, which no checkpoint has.")
                 yield Member(info, tar.extractfile(info) if info.isreg() else None)
             _check_end(t.cast(Reader, tar.fileobj))
     except _DAMAGED as error:

@@ -80,11 +80,20 @@ def start_switch() -> int:
     return pid
 
 
+def _remove_port() -> None:
+    """The kernel removes it too, in its own time, once the switch's namespace has ended."""
+    link = Path("/sys/class/net", MACHINE_LINK)
+    try:
+        if link.exists():
+            run(["ip", "link", "delete", MACHINE_LINK], "removing the machine's port")
+    except LabError:
+        wait_until(f"the device {MACHINE_LINK} to go with its switch", 10, lambda: not link.exists())
+
+
 def stop_switch() -> None:
     cgroups.kill(SWITCH)
     cgroups.remove(SWITCH)
-    if Path("/sys/class/net", MACHINE_LINK).exists():
-        run(["ip", "link", "delete", MACHINE_LINK], "removing the machine's port")
+    _remove_port()
 
 
 def connect(host: Host, switch: int, pid: int) -> None:
