@@ -41,8 +41,19 @@ ROOTFS_DIFF = "rootfs-diff.tar"
 MOST_JSON = 16 * BLOCK
 """No config.dump is that large; a larger one is not read into memory."""
 
+MOST_HEADER = BLOCK
+"""Bytes of an extended header, names and attributes; tarfile would read one of any size into memory."""
+
 MOST_IMAGE = 4 * BLOCK
 MOST_PROCESSES = 4096
+
+EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 MAGIC = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -55,6 +66,9 @@ MAGIC = (
 _DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 if ZSTANDARD_IMPORT_ERROR is None:
     _DAMAGED = (*_DAMAGED, zstandard.ZstdError)
+
+# What tarfile besides lets through from headers that make no sense.
+_BROKEN: tuple[type[Exception], ...] = (*_DAMAGED, ValueError, LookupError, ArithmeticError, RecursionError)
 
 
 class Reader(t.Protocol):
@@ -177,7 +191,7 @@ class Contents:
         needed = ["config.dump", "spec.dump"]
         # Pre-dumps have no inventory of their own in older CRIU.
         needed += [] if self.is_pre_checkpoint else [f"{directory}/inventory.img"]
-        missing = [name for name in needed if name not in self.sizes]
+        missing = [name for name in needed if name not in (self.documents if name.endswith(".dump") else self.sizes)]
         if missing:
             raise ArchiveError(f"The archive is not a whole checkpoint: it has no {', '.join(missing)}.")
         for key in ("id", "name"):
@@ -218,9 +232,12 @@ class _Info(tarfile.TarInfo):
         if buf == bytes(RECORD):
             return super().frombuf(buf, encoding, errors)
         try:
-            return super().frombuf(buf, encoding, errors)
+            info = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             raise ArchiveError(f"The archive is damaged or not a tar: {error}.") from error
+        if info.type in EXTENDED and info.size > MOST_HEADER:
+            raise ArchiveError(f"The archive has an extended header of {info.size} bytes; no checkpoint has such.")
+        return info
 
 
 def members(source: Reader) -> Iterator[Member]:
@@ -233,13 +250,20 @@ def members(source: Reader) -> Iterator[Member]:
             while (info := tar.next()) is not None:
                 # Or the list of all members seen would grow with a hostile archive.
                 tar.members = []  # type: ignore[attr-defined]
-                if info.issparse():
-                    # A few bytes can stand for any number of zeros; neither podman nor CRIU writes such.
-                    raise ArchiveError(f"The archive's {info.name} is a sparse file, which no checkpoint has.")
+                _check_sense(info)
                 yield Member(info, tar.extractfile(info) if info.isreg() else None)
             _check_end(t.cast(Reader, tar.fileobj))
-    except _DAMAGED as error:
+    except _BROKEN as error:
         raise ArchiveError(f"The archive is damaged or cut short: {error}.") from error
+
+
+def _check_sense(info: tarfile.TarInfo) -> None:
+    if info.issparse():
+        # A few bytes can stand for any number of zeros; neither podman nor CRIU writes such.
+        raise ArchiveError(f"The archive's {info.name} is a sparse file, which no checkpoint has.")
+    if info.type not in tarfile.SUPPORTED_TYPES or info.size < 0:
+        # One reader would skip its content where another takes it for members.
+        raise ArchiveError(f"The archive's {info.name} has a type or size that no checkpoint has.")
 
 
 def _check_end(rest: Reader) -> None:
@@ -397,17 +421,24 @@ def _wanted(member: Member, contents: Contents) -> int:
 def _document(name: str, text: bytes) -> t.Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArchiveError(f"The archive's {name} is not JSON: {error}.") from error
 
 
 def _changed_json(text: bytes, changes: dict[str, t.Any]) -> bytes:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ArchiveError("The archive's config.dump is not an object.")
     # The keys' order and every other value stay as Go wrote them.
-    return json.dumps({**json.loads(text), **changes}, separators=(",", ":")).encode()
+    return json.dumps({**document, **changes}, separators=(",", ":")).encode()
 
 
 def _entry(info: tarfile.TarInfo, data: Iterable[bytes]) -> Iterator[bytes]:
-    yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    try:
+        header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    except _SENSELESS as error:
+        raise ArchiveError(f"The header of {info.name!r} makes no sense: {error}.") from error
+    yield header
     size = 0
     for block in data:
         size += len(block)

@@ -53,6 +53,9 @@ NO_STATISTICS = "displaying checkpointing statistics not possible"
 STATE_IMPROPER = "container state improper"
 """Podman's reason for a container that does not run when the dump would begin."""
 
+SETTLES_WITHIN = 10.0
+"""Seconds in which podman takes note that a dumped process is gone; conmon tells it."""
+
 T = t.TypeVar("T")
 
 
@@ -287,21 +290,33 @@ def bring_back(client: LibpodClient, container: Container, options: CheckpointOp
     :param error: what went wrong. Where that is the container's state, somebody else had stopped it before.
     """
     try:
-        now = client.find_container(container.id)
-        if now is not None and not now.running and STATE_IMPROPER in described(error):
-            return f"The container {container.name} was not stopped by this run, and is {now.status}."
-        if now is None:
-            return f"The container {container.name} is gone."
-        if now.running:
-            return f"The container {container.name} still runs."
-        restore = RestoreOptions(tcp_established=options.tcp_established, file_locks=options.file_locks)
-        client.restore(container.id, restore, f"Bringing container {container.name} back")
-        return f"The container {container.name} runs again from the same memory."
+        return _brought_back(client, container, options, error)
     except FerryError as second:
         return (
             f"The container {container.name} could not be brought back: {second} Its checkpoint lies in "
             f"{container.bundle}/checkpoint; podman container restore {container.name} is what was tried."
         )
+
+
+def _brought_back(client: LibpodClient, container: Container, options: CheckpointOptions, error: Exception) -> str:
+    end = time.monotonic() + SETTLES_WITHIN
+    while True:
+        now = client.find_container(container.id)
+        if now is None:
+            return f"The container {container.name} is gone."
+        if now.running and client.is_alive(now):
+            return f"The container {container.name} still runs."
+        if not now.running and STATE_IMPROPER in described(error):
+            return f"The container {container.name} was not stopped by this run, and is {now.status}."
+        try:
+            restore = RestoreOptions(tcp_established=options.tcp_established, file_locks=options.file_locks)
+            client.restore(container.id, restore, f"Bringing container {container.name} back")
+            return f"The container {container.name} runs again from the same memory."
+        except ApiError as refusal:
+            # podman has noticed a moment late that the process is gone.
+            if STATE_IMPROPER not in str(refusal) or time.monotonic() > end:
+                raise
+        time.sleep(0.1)
 
 
 def _described(container: Container) -> Json:

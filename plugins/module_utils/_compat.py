@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
-from ansible_collections.ferry.podman.plugins.module_utils._errors import Refused
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, Refused
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, parse_version
 
 Json = dict[str, t.Any]
@@ -88,7 +88,14 @@ class Subject:
 
     @classmethod
     def from_archive(cls, contents: Contents) -> Subject:
-        config = contents.config
+        """:raises ArchiveError: if config.dump has another form than podman's."""
+        try:
+            return cls._from_config(contents.config)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArchiveError(f"The archive's config.dump is not as podman writes it: {error!r}.") from error
+
+    @classmethod
+    def _from_config(cls, config: Json) -> Subject:
         ordered = config.get("orderedNetworks")
         namespaces = ("ipcNsCtr", "netNsCtr", "pidNsCtr", "userNsCtr", "utsNsCtr", "cgroupNsCtr")
         shared = {config[key] for key in namespaces if config.get(key)}

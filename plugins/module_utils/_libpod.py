@@ -439,6 +439,15 @@ class LibpodClient:
         params = {**options.query(), "import": "true", "printStats": "true"}
         return t.cast(Json, self._post("/containers/import/restore", doing, params, archive))
 
+    def is_alive(self, container: Container) -> bool:
+        """Whether it has processes; its status is behind them for a moment."""
+        doing = f"Listing the processes of container {container.name}"
+        try:
+            self._request("GET", f"/containers/{container.id}/top", doing, params={"stream": "false"})
+        except ApiError:
+            return False
+        return True
+
     def changes(self, container: Container) -> list[Json]:
         """What differs from the image: ``Path`` and ``Kind`` (0 modified, 1 added, 2 deleted)."""
         doing = f"Listing the changed files of container {container.name}"
@@ -610,12 +619,12 @@ class LibpodClient:
                 remedy = "Start it: systemctl enable --now podman.socket."
             else:
                 text = "the ssh connection has ended"
-        elif "Connection aborted" in text or "Connection broken" in text:
-            text = "the connection broke off"
-            remedy = "Look whether podman.socket is up there." if not self.transport.is_local else None
         elif "PermissionError" in text:
             text = "permission denied"
             remedy = "The rootful socket needs root: use become."
+        elif "Connection aborted" in text or "Connection broken" in text:
+            text = "the connection broke off"
+            remedy = "Look whether podman.socket is up there." if not self.transport.is_local else None
         return TransportError(f"{doing} at {self.transport.url}: {text}.", remedy=remedy)
 
     def _json(self, response: requests.Response, doing: str) -> t.Any:

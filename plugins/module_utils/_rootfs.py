@@ -74,7 +74,9 @@ def _from_disk(root: str, paths: list[str]) -> Iterator[tuple[str, Member]]:
                 contextlib.suppress(FileNotFoundError, NotADirectoryError),
                 _parent(base, path) as (parent, name),
             ):
-                yield path.lstrip("/"), _member(parent, name)
+                member = _member(parent, name)
+                if member is not None:
+                    yield path.lstrip("/"), member
     finally:
         os.close(base)
 
@@ -94,8 +96,11 @@ def _parent(base: int, path: str) -> Iterator[tuple[int, str]]:
         os.close(current)
 
 
-def _member(parent: int, name: str) -> Member:
+def _member(parent: int, name: str) -> Member | None:
     status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if stat.S_ISSOCK(status.st_mode):
+        # A tar has no form for it; podman leaves it out, and CRIU makes it anew.
+        return None
     info = tarfile.TarInfo(name)
     info.mode, info.uid, info.gid, info.mtime = (
         stat.S_IMODE(status.st_mode),

@@ -12,6 +12,7 @@ the connection; ssh_config(5) for the forwarding options.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -46,6 +47,10 @@ CONNECT_TIMEOUT = 10.0
 
 SSH_IDLE_EXIT = 60
 """Seconds after which an unused forwarding ends itself, added to those that an answer may take on the other side."""
+
+
+SSH_DIRECTORY = "ferry-ssh-"
+"""How the names of directories with the sockets of an ssh connection begin."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +160,11 @@ class SshForward:
         self._endpoint = endpoint
         self._identity = identity
         self._known_hosts = known_hosts
+        self._remove_abandoned()
         # A control socket's path may have about 100 characters: TMPDIR can be longer than that.
-        self._dir = tempfile.mkdtemp(prefix="ferry-", dir="/tmp")
+        self._dir = tempfile.mkdtemp(prefix=SSH_DIRECTORY, dir="/tmp")
+        self._lock = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.socket = os.path.join(self._dir, "libpod")
 
     def open(self) -> None:
@@ -186,9 +194,26 @@ class SshForward:
 
     def close(self) -> None:
         """End the connection and remove its sockets; never raises."""
+        self._end(self._dir)
+        os.close(self._lock)
+
+    def _end(self, directory: str) -> None:
         with contextlib.suppress(TransportError):
-            self._ssh(["-O", "exit", *self._target()], CONNECT_TIMEOUT)
-        shutil.rmtree(self._dir, ignore_errors=True)
+            self._ssh(["-O", "exit", "-o", f"ControlPath={directory}/control", "any"], CONNECT_TIMEOUT)
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _remove_abandoned(self) -> None:
+        """End the connections of killed runs; one that still works holds the lock of its directory."""
+        for entry in os.scandir("/tmp"):
+            if not entry.name.startswith(SSH_DIRECTORY) or entry.stat(follow_symlinks=False).st_uid != os.getuid():
+                continue
+            with contextlib.suppress(OSError):
+                descriptor = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._end(entry.path)
+                finally:
+                    os.close(descriptor)
 
     def _target(self) -> list[str]:
         options = [

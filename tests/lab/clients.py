@@ -34,7 +34,7 @@ class RedisCounter(threading.Thread):
         self.worst_gap = 0.0
         self.error: str | None = None
         self._interval = interval
-        self._stop = threading.Event()
+        self._finished = threading.Event()
         self._socket = connect(address, 6379)
         self._socket.settimeout(patience)
         self._answers = self._socket.makefile("rb")
@@ -50,7 +50,7 @@ class RedisCounter(threading.Thread):
     def run(self) -> None:
         last = time.monotonic()
         try:
-            while not self._stop.is_set():
+            while not self._finished.is_set():
                 found = self._ask("INCR", "count")
                 if found != self.count + 1:
                     raise ValueError(f"increment {self.count + 1} was answered with {found}")
@@ -63,7 +63,7 @@ class RedisCounter(threading.Thread):
 
     def finish(self) -> None:
         """Stop, and compare with what a fresh connection reads."""
-        self._stop.set()
+        self._finished.set()
         self.join(timeout=130)
         if self.is_alive():
             self.error = "the connection hangs"
