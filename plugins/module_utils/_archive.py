@@ -68,7 +68,8 @@ if ZSTANDARD_IMPORT_ERROR is None:
     _DAMAGED = (*_DAMAGED, zstandard.ZstdError)
 
 # What tarfile besides lets through from headers that make no sense.
-_BROKEN: tuple[type[Exception], ...] = (*_DAMAGED, ValueError, LookupError, ArithmeticError, RecursionError)
+_SENSELESS: tuple[type[Exception], ...] = (ValueError, LookupError, ArithmeticError, RecursionError)
+_BROKEN = (*_DAMAGED, *_SENSELESS)
 
 
 class Reader(t.Protocol):
