@@ -39,7 +39,7 @@ build: ## build the tarball into .build, install it elsewhere, and look that all
 integration: ## real hosts, real moves
 	@$(CHECK) integration
 
-demo: setup ## a live move and a drain to watch
+demo: setup ## a live move to watch
 	@tests/bin/demo
 
 clean: ## remove .venv and .build

@@ -15,7 +15,8 @@ options:
     description:
       - The libpod socket of the host to work on, as seen from the host that the module runs on.
       - Either C(unix:///path/to/podman.sock), or C(ssh://user@host[:port]/path/to/podman.sock), which OpenSSH forwards.
-      - With an ssh URL, what only files on the host tell is not available, the reasons in CRIU's logs among it.
+      - With an ssh URL, what only files on the host tell is not available. CRIU's logs are, through a container that is
+        made for it and removed again.
     type: str
     default: unix:///run/podman/podman.sock
   identity:

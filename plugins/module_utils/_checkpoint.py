@@ -178,11 +178,8 @@ class Checkpointer:
     def _in_place(self, container: Container) -> Json:
         options = self.request.options
         result: Json = {}
-        with contextlib.ExitStack() as stack:
-            if options.create_image is not None:
-                # podman builds the image after it has stopped the container.
-                stack.enter_context(kept_safe(self.client, container, options))
-            stack.enter_context(way_back(self.client, container, options))
+        # Not kept_safe: podman writes the restart policy of that moment into the image, and --rm is refused.
+        with way_back(self.client, container, options):
             answer = self._checkpoint(container)
             result["statistics"] = answer.get("criu_statistics") or {}
             result["runtime_checkpoint_duration"] = answer.get("runtime_checkpoint_duration")

@@ -121,6 +121,8 @@ class RestoreFacts:
     :param taken: for each name or ID that the container would have, the ID of who has it already.
     :param image_named: the ID behind the image's name here, if that is another image.
     :param absent_networks: of the subject's networks, those missing here; the same for secrets.
+    :param taken_addresses: of the subject's, those that a running container here has.
+    :param addresses_may_change: connections are closed, and no network is shared that they would need.
     """
 
     host: HostInfo
@@ -131,6 +133,8 @@ class RestoreFacts:
     absent_networks: list[str] = field(default_factory=list)
     absent_secrets: list[str] = field(default_factory=list)
     pod_present: bool = True
+    taken_addresses: list[str] = field(default_factory=list)
+    addresses_may_change: bool = False
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,7 @@ def restore_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequ
     found += _image_findings(subject, facts)
     found += _volume_findings(subject, facts, request)
     found += _pod_findings(subject, facts, request)
+    found += _address_findings(facts)
     for kind, names in (("network", facts.absent_networks), ("secret", facts.absent_secrets)):
         for name in names:
             found.append(
@@ -294,18 +299,19 @@ def _runtime_findings(subject: Subject, facts: RestoreFacts) -> Iterator[Finding
 
 
 def _name_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequest) -> Iterator[Finding]:
+    if subject.id in facts.taken.values() and not request.new_names:
+        yield Finding(
+            "id_in_use",
+            f"The container {subject.name} itself is on the restoring host already, with the ID of the checkpoint.",
+            "See which of the two is the right one and remove the other. A stopped one is restored in place by its "
+            "name; an archive also under another name.",
+        )
     for name, owner in facts.taken.items():
-        if name == subject.id or (owner == subject.id and not request.new_names):
-            yield Finding(
-                "id_in_use",
-                f"The container {name} itself is here already, with the ID of the checkpoint.",
-                "Remove it, or restore under new_name, or restore it in place by name.",
-            )
-        else:
+        if owner != subject.id or request.new_names:
             yield Finding(
                 "name_in_use",
-                f"The name {name} belongs to the container {owner[:12]}.",
-                "Remove that container, or choose another new_name.",
+                f"The name {name} belongs to the container {owner[:12]} on the restoring host.",
+                "Remove or rename that container; an archive can also be restored under another name.",
             )
 
 
@@ -341,6 +347,23 @@ def _volume_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequ
             f"The volume {name} exists on the restoring host.",
             "Remove it if its content is old, or set ignore_volumes to use it as it is.",
         )
+
+
+def _address_findings(facts: RestoreFacts) -> Iterator[Finding]:
+    for address in facts.taken_addresses:
+        if facts.addresses_may_change:
+            yield Finding(
+                "address_changes",
+                f"A container on the restoring host has the address {address}.",
+                "The container gets another one there. Reach it by a published port or a name.",
+                severity="warning",
+            )
+        else:
+            yield Finding(
+                "address_in_use",
+                f"A container on the restoring host has the address {address}.",
+                "Free the address; connections cannot go on, and sockets cannot be restored, without it.",
+            )
 
 
 def _pod_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequest) -> Iterator[Finding]:

@@ -105,6 +105,10 @@ class RestoreFailed(FerryError):
     """The container could not be restored; the message says what was cleaned up."""
 
 
+class RestoredAndEnded(RestoreFailed):
+    """The container was restored, and its process has ended since."""
+
+
 class OutcomeUnknown(RestoreFailed):
     """The service cannot be asked whether the container was restored: it may run."""
 

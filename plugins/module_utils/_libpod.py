@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import typing as t
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -245,6 +246,12 @@ class Container:
         return [mount["Name"] for mount in self.raw.get("Mounts") or [] if mount.get("Type") == "volume"]
 
     @property
+    def addresses(self) -> list[str]:
+        """Of IPv4 and IPv6, on all its networks."""
+        keys = ("IPAddress", "GlobalIPv6Address")
+        return [settings[key] for settings in self.networks.values() for key in keys if settings.get(key)]
+
+    @property
     def networks(self) -> dict[str, Json]:
         """Settings of each network that it is on. Podman calls all that it makes itself bridge, macvlan too."""
         if self.raw["HostConfig"].get("NetworkMode") != "bridge":
@@ -354,7 +361,7 @@ class Stream:
         except (Urllib3Error, OSError) as error:
             raise TransportError(f"{self._doing}: the answer broke off: {error}.") from error
 
-    def chunks(self) -> t.Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
         while block := self.read():
             yield block
 
@@ -531,10 +538,12 @@ class LibpodClient:
         found = self._get("/volumes/json", "Listing volumes")
         return {volume["Name"] for volume in t.cast("list[Json]", found or [])}
 
-    def volumes_in_use(self) -> set[str]:
-        """Names of the volumes that any container here mounts."""
-        containers = (self.find_container(entry["Id"]) for entry in self.containers())
-        return {name for container in containers if container is not None for name in container.volumes}
+    def each_container(self) -> Iterator[Container]:
+        """Every container but pods' infra containers; one that is removed meanwhile is left out."""
+        for entry in self.containers():
+            container = self.find_container(entry["Id"])
+            if container is not None:
+                yield container
 
     def remove_volume(self, name: str) -> None:
         """:raises ApiError: if a container uses it."""

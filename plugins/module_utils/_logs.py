@@ -47,8 +47,9 @@ def _from_service(client: LibpodClient, container: Container, name: str) -> str:
     try:
         with client.copy_out(reader, f"/bundle/{name}") as stream:
             text = b""
-            for block in next(members(stream)).chunks():
-                text = (text + block)[-MOST_LOG:]
+            for member in members(stream):
+                for block in member.chunks():
+                    text = (text + block)[-MOST_LOG:]
             return text.decode(errors="replace")
     finally:
         client.remove_container(reader)

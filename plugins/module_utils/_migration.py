@@ -28,6 +28,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     FerryError,
     MigrationFailed,
     OutcomeUnknown,
+    RestoredAndEnded,
     described,
     facts_of,
 )
@@ -109,12 +110,27 @@ class Migration:
         with self.progress.phase("assess"):
             facts = gather_facts(self.destination.client, self.destination.host, self.subject, _compat.RestoreRequest())
             # What the destination lacks of images is brought to it.
-            facts = replace(facts, image_present=bool(self.subject.image_id))
+            facts = replace(
+                facts,
+                image_present=bool(self.subject.image_id),
+                taken_addresses=self._taken_addresses(),
+                addresses_may_change=self._addresses_may_change(),
+            )
             return [
                 *self._checkpointer().findings(self.container),
                 *_compat.restore_findings(self.subject, facts, _compat.RestoreRequest()),
                 *_compat.version_findings(self.source.host, self.destination.host),
             ]
+
+    def _taken_addresses(self) -> list[str]:
+        wanted = set(self.container.addresses)
+        if wanted:
+            running = (there for there in self.destination.client.each_container() if there.running)
+            wanted &= {address for there in running for address in there.addresses}
+        return sorted(wanted)
+
+    def _addresses_may_change(self) -> bool:
+        return self.tcp == "close" and not self._guarded()[1]
 
     def _guarded(self) -> tuple[list[str], list[str]]:
         networks = {name: self.container.networks[name] for name in self.subject.networks}
@@ -202,11 +218,22 @@ class Migration:
         except OutcomeUnknown as error:
             raise MigrationFailed(
                 f"{error} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
-                remedy=f"If it does not run on the destination: podman_restore with name {subject.name} here.",
+                remedy=f"If it does not run on the destination: podman_restore here, name={subject.name} "
+                "tcp_established=true file_locks=true.",
                 location="unknown",
             ) from error
+        except RestoredAndEnded as error:
+            self._remove_ended()
+            raise self._returned(error) from error
         except Exception as error:
             raise self._returned(error) from error
+
+    def _remove_ended(self) -> None:
+        """What is left on the destination of a container whose process ended as soon as it ran there."""
+        there = self.destination.client
+        there.remove_container(self.subject.id, force=False)
+        for volume in self.subject.volumes:
+            there.remove_volume(volume)
 
     def _frozen(self, policy: RestartPolicy) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
@@ -255,7 +282,7 @@ class Migration:
 
     def _remove_moved_volume(self, name: str) -> None:
         """One that another container uses stays, and so does the refusal of a later way back."""
-        if name in self.source.client.volumes_in_use():
+        if any(name in container.volumes for container in self.source.client.each_container()):
             return
         self.source.client.remove_volume(name)
 
@@ -265,7 +292,14 @@ class Migration:
         return CheckpointOptions(tcp_established=self.tcp != "none", file_locks=True)
 
     def _restore_options(self) -> RestoreOptions:
-        return RestoreOptions(tcp_established=self.tcp == "established", tcp_close=self.tcp == "close", file_locks=True)
+        another_address = self._addresses_may_change() and bool(self._taken_addresses())
+        return RestoreOptions(
+            tcp_established=self.tcp == "established",
+            tcp_close=self.tcp == "close",
+            ignore_static_ip=another_address,
+            ignore_static_mac=another_address,
+            file_locks=True,
+        )
 
     def _checkpointer(self) -> Checkpointer:
         request = CheckpointRequest(self._checkpoint_options(), dest="", compression="none", retries=self._retries)

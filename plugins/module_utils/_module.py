@@ -99,17 +99,19 @@ class FerryModule:
 
 
 def select_containers(client: LibpodClient, params: Json, wanted: t.Callable[[Container], bool]) -> list[str]:
-    """The names that ``name``, ``all`` or ``latest`` stand for.
+    """The names that ``name``, ``all`` or ``latest`` stand for. An empty list of names stands for none.
 
     :param wanted: which of all containers ``all`` means.
-    :raises FerryError: if ``latest`` finds no container.
+    :raises FerryError: if none of the three is given, or ``latest`` finds no container.
     """
-    if params["name"]:
+    if params["name"] is not None:
         return list(dict.fromkeys(params["name"]))
-    listed = client.containers()
+    # Not by required_one_of, which takes the default of a switch for an answer.
+    if not params["all"] and not params["latest"]:
+        raise FerryError("No container is selected.", remedy="Give name, all or latest.")
     if params["latest"]:
+        listed = client.containers()
         if not listed:
             raise FerryError("There is no container on this host, so there is no latest one.")
         return [max(listed, key=lambda entry: str(entry["Created"]))["Id"]]
-    found = (client.find_container(entry["Id"]) for entry in listed)
-    return [container.name for container in found if container is not None and wanted(container)]
+    return [container.name for container in client.each_container() if wanted(container)]

@@ -25,6 +25,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     FerryError,
     OutcomeUnknown,
+    RestoredAndEnded,
     RestoreFailed,
     TransportError,
     described,
@@ -46,7 +47,8 @@ def gather_facts(
     client: LibpodClient, host: HostInfo, subject: _compat.Subject, request: _compat.RestoreRequest
 ) -> _compat.RestoreFacts:
     """Ask the restoring host for everything that the verdict compares."""
-    names = request.new_names or [subject.name, subject.id]
+    # The subject of an image has no ID.
+    names = request.new_names or [name for name in (subject.name, subject.id) if name]
     owners = {name: client.find_container(name) for name in names}
     by_id = client.image(subject.image_id) if subject.image_id else None
     by_name = client.image(subject.image) if subject.image and by_id is None else None
@@ -91,51 +93,67 @@ def nothing_left_behind(
     before = client.volume_names()
     try:
         yield
-    except TransportError as error:
+    except Exception as error:
         if upload is not None and not upload.complete:
             raise _never_begun(doing, error) from error
         left = _look_again(client, name, doing, error)
-        if not left.running:
-            raise _cleaned_up(client, left, {*volumes, *left.volumes} - before, doing, error) from error
-    except Exception as error:
-        left_or_none = client.find_container(name)
-        fresh = {*volumes, *(left_or_none.volumes if left_or_none else [])}
-        raise _cleaned_up(client, left_or_none, fresh - before, doing, error) from error
+        if left is not None and left.running:
+            return
+        fresh = {*volumes, *(left.volumes if left is not None else [])}
+        raise _cleaned_up(client, left, fresh - before, doing, error) from error
 
 
-def _never_begun(doing: str, error: TransportError) -> RestoreFailed:
-    return RestoreFailed(f"{_told(doing, error)} The archive had not arrived whole, so nothing was restored.")
+def _never_begun(doing: str, error: Exception) -> RestoreFailed:
+    told = f"{_told(doing, error)} The archive had not arrived whole, so nothing was restored."
+    return RestoreFailed(told, **facts_of(error))
 
 
-def _look_again(client: LibpodClient, name: str, doing: str, error: TransportError) -> Container:
-    """The answer was lost; podman's lock makes the inspect call wait for a restore that still goes on."""
+def _look_again(client: LibpodClient, name: str, doing: str, error: Exception) -> Container | None:
+    """What became of it; podman's lock makes the inspect call wait for a restore that still goes on."""
+    lost = isinstance(error, TransportError)
     try:
         left = client.find_container(name)
     except FerryError as second:
-        found = f"The service cannot be asked what became of it: {second}"
-    else:
-        if left is not None:
-            return left
+        raise _unknown(doing, error, name, f"The service cannot be asked what became of it: {second}") from error
+    if left is None and lost:
         found = "The container is not there, but the service may still be unpacking it."
-    raise OutcomeUnknown(
-        f"{_told(doing, error)} {found}",
-        remedy=f"It may run there, or soon. Look at podman ps -a for {name} before anything else.",
-    ) from error
+        raise _unknown(doing, error, name, found) from error
+    if left is not None and left.running and not lost:
+        raise _unknown(doing, error, name, "The container runs all the same, and was left alone.") from error
+    return left
+
+
+def _unknown(doing: str, error: Exception, name: str, found: str) -> OutcomeUnknown:
+    remedy = f"It may run there, or soon. Look at podman ps -a for {name} before anything else."
+    return OutcomeUnknown(f"{_told(doing, error)} {found}", remedy=remedy, **facts_of(error))
 
 
 def _cleaned_up(
     client: LibpodClient, left: Container | None, volumes: set[str], doing: str, error: Exception
 ) -> RestoreFailed:
     log: list[str] = []
-    if left is not None and not left.running:
+    if left is not None:
         log = read_log(client, left, "restore.log")
-        # Not by force: if it runs after all, clients may have been answered already.
-        client.remove_container(left.id, force=False)
-    for volume in sorted(volumes):
-        client.remove_volume(volume)
+        try:
+            # Not by force: if it runs after all, clients may have been answered already.
+            client.remove_container(left.id, force=False)
+        except FerryError as second:
+            raise _unknown(doing, error, left.name, f"What there is of it could not be removed: {second}") from error
+    staying = _not_removed(client, volumes)
     reason = f" CRIU says: {' | '.join(log)}" if log else ""
-    told = f"{_told(doing, error)}{reason} Nothing of it was left behind."
-    return RestoreFailed(told, **{**facts_of(error), "criu_log": log or None})
+    rest = f"These of its volumes stayed: {' '.join(staying)}" if staying else "Nothing of it was left behind."
+    return RestoreFailed(f"{_told(doing, error)}{reason} {rest}", **{**facts_of(error), "criu_log": log or None})
+
+
+def _not_removed(client: LibpodClient, volumes: set[str]) -> list[str]:
+    """Remove volumes, and say of which that failed: it must not hide why the restore did."""
+    staying = []
+    for volume in sorted(volumes):
+        try:
+            client.remove_volume(volume)
+        except FerryError as error:
+            staying.append(str(error))
+    return staying
 
 
 def _told(doing: str, error: Exception) -> str:
@@ -223,7 +241,10 @@ class Restorer:
         upload = Upload(chunks)
         with nothing_left_behind(self.client, name, volumes, doing, upload):
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
-        return self._result(answer.get("Id") or name, answer)
+        try:
+            return self._result(answer.get("Id") or name, answer)
+        except TransportError as error:
+            raise _unknown(doing, error, name, "It was restored, but cannot be looked at.") from error
 
     # -- from an image ----------------------------------------------------------------------------------------
 
@@ -252,7 +273,7 @@ class Restorer:
     def _result(self, name: str, answer: Json) -> Json:
         container = self.client.container(name)
         if not container.running:
-            raise RestoreFailed(
+            raise RestoredAndEnded(
                 f"The container {container.name} was restored and is {container.status} now.",
                 remedy="Look at podman logs for its last words.",
             )

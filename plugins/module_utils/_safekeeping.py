@@ -8,7 +8,7 @@
 podman stops the container and only then archives it. If that fails, for a full disk or a lost client, it removes a
 container of ``--rm`` with its checkpoint, and starts one with a restart policy afresh: the memory is lost either way.
 A container that another one depends on is not removed, and one without a restart policy is not restarted. So for
-that time there is a second container, created and never started, that shares the first one's IPC namespace; its
+that time there is a second container, created and never started, that shares the first one's PID namespace; its
 labels remember the restart policy, for the next run if this one is killed.
 """
 
@@ -51,7 +51,8 @@ class Hold:
             {
                 "name": self._name,
                 "image": self.container.image_id,
-                "ipcns": {"nsmode": "container", "value": self.container.id},
+                # Not the IPC namespace: podman lets nobody join that of --ipc private.
+                "pidns": {"nsmode": "container", "value": self.container.id},
                 "netns": {"nsmode": "none"},
                 "labels": {
                     LABEL: self.container.id,

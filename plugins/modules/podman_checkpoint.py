@@ -22,7 +22,9 @@ description:
     without a message, unless the host happens to have a file of the same path.
 options:
   name:
-    description: Names or IDs of the containers.
+    description:
+      - Names or IDs of the containers. Nothing is done for an empty list.
+      - One of O(name), O(all) and O(latest) is required.
     type: list
     elements: str
   all:
@@ -48,6 +50,7 @@ options:
       - Podman builds it, and leaves out modified files of the image that the host has no file of the same path for;
         a container with such files is refused, and O(dest) takes it.
       - Owner and mode of modified directories are not in such an image.
+      - If building the image fails, podman starts a container with a restart policy afresh. O(dest) has no such risk.
     type: str
   compress:
     description:
@@ -396,7 +399,6 @@ def main() -> None:
             ("pre_checkpoint", "with_previous"),
             ("pre_checkpoint", "create_image"),
         ],
-        required_one_of=[("name", "all", "latest")],
     ).run(checkpoint)
 
 

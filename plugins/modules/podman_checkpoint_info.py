@@ -205,12 +205,7 @@ def describe_host(module: FerryModule, client: LibpodClient, info: HostInfo) -> 
 
 
 def describe_containers(client: LibpodClient, info: HostInfo, names: list | None) -> list[dict]:
-    if names is None:
-        listed = (client.find_container(entry["Id"]) for entry in client.containers())
-        # One that was removed since it was listed is no longer of interest.
-        containers = [container for container in listed if container is not None]
-    else:
-        containers = [client.container(name) for name in names]
+    containers = client.each_container() if names is None else [client.container(name) for name in names]
     return [describe_container(container, info) for container in sorted(containers, key=lambda c: c.name)]
 
 

@@ -74,7 +74,9 @@ attributes:
 notes:
   - While the container is frozen, the module ignores C(SIGTERM), C(SIGHUP) and C(SIGINT).
   - If the module is killed while the container is frozen, look on the destination whether it runs there. If it does
-    not, M(ferry.podman.podman_restore) with O(ferry.podman.podman_restore#module:name) has it run on the source again.
+    not, M(ferry.podman.podman_restore) with O(ferry.podman.podman_restore#module:name),
+    O(ferry.podman.podman_restore#module:tcp_established=true) and O(ferry.podman.podman_restore#module:file_locks=true)
+    has it run on the source again.
   - Volumes that moved are removed from the source, unless another container uses them.
   - Logs move with the log drivers C(k8s-file) and C(json-file), and stay behind with C(journald).
 seealso:
@@ -145,7 +147,7 @@ findings:
     remedy: {description: What to do about it., type: str}
 criu_log:
   description: The lines of CRIU's log that say why the dump or the restore failed.
-  returned: when CRIU failed, and its log can be read from where the module runs
+  returned: when CRIU failed
   type: list
   elements: str
 """

@@ -19,13 +19,17 @@ description:
   - When a restore fails later, the half-made container and the volumes that it brought are removed again.
 options:
   name:
-    description: Names or IDs of stopped containers to restore from the checkpoint in their own directory.
+    description:
+      - Names or IDs of stopped containers to restore from the checkpoint in their own directory. Nothing is done for an
+        empty list.
+      - One of O(name), O(all), O(latest), O(src) and O(image) is required.
     type: list
     elements: str
   all:
     description:
       - Restore every container that a checkpoint has stopped.
       - C(podman container restore --all) tries all stopped ones; those without a checkpoint are left alone here.
+      - After a reboot podman does not know any more which ones these are; give their names then.
     type: bool
     default: false
   latest:
@@ -44,8 +48,9 @@ options:
     type: str
   new_name:
     description:
-      - Names of the containers to make from O(src) or O(image), one for each; they get new IDs and addresses.
-      - Without it, one container with its old name and ID.
+      - Names of the containers to make from O(src) or O(image), one for each; they get new IDs and addresses. Where the
+        container had a fixed address, that needs O(ignore_static_ip=true).
+      - Without it, one container with its old name, and from O(src) with its old ID.
       - Several can share no volumes, so those need O(ignore_volumes=true) if the container has any.
     type: list
     elements: str
@@ -208,7 +213,7 @@ findings:
     remedy: {description: What to do about it., type: str}
 criu_log:
   description: The lines of CRIU's log that say why the restore failed.
-  returned: when CRIU failed, and its log can be read from where the module runs
+  returned: when CRIU failed
   type: list
   elements: str
 """
@@ -325,7 +330,9 @@ def running_copies(restorer: Restorer, subject: _compat.Subject, wanted: list) -
     """Of the containers that are wanted, those that run already."""
     found = {}
     for name in wanted:
-        container = restorer.client.find_container(name or subject.id or subject.name)
+        known_by = name or subject.id or subject.name
+        # An image that is no checkpoint names no container.
+        container = restorer.client.find_container(known_by) if known_by else None
         if container is None or not container.running:
             continue
         is_copy = container.restored and container.image_id == subject.image_id
@@ -396,7 +403,6 @@ def main() -> None:
             ("new_name", "tcp_established"),
             ("tcp_established", "tcp_close"),
         ],
-        required_one_of=[("name", "all", "latest", "src", "image")],
         required_by={"previous": "src"},
     ).run(restore)
 

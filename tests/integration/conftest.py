@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+"""The lab, its hosts, and an end to each test that leaves them as they were.
+
+Every test has the hosts that it uses to itself: ``alone_with`` holds a lock for each. Tests of one host are in one
+group, so that pytest-xdist gives them to one process and not two that wait for each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from helpers import LAB, ROOT, Node, alone_with, inventory, run  # noqa: E402
+
+HOSTS = {"node1": "stable", "node2": "testing"}
+"""The hosts that the tests use, and which podman each has."""
+
+
+def bring_up() -> str:
+    """Start the lab, or see that it is up, and prepare its hosts as a user would."""
+    # More hosts than the tests use may be up for other work; they stay.
+    number = max(len(HOSTS), len(json.loads(run(LAB, "status", "--json"))["hosts"]))
+    run(LAB, "up", "--hosts", str(number), "--flavour", "mixed", timeout=1200)
+    playbook = [str(ROOT / ".venv/bin/ansible-playbook"), "ferry.podman.prepare", "-i", inventory()]
+    run(*playbook, "--limit", ",".join(HOSTS), timeout=300)
+    return run(LAB, "status", "--json")
+
+
+def once(path: pathlib.Path) -> str:
+    """Of several processes of pytest one brings the lab up; the others read what it noted."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            try:
+                noted = {"status": bring_up()}
+            except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
+                noted = {"error": str(error)}
+            path.write_text(json.dumps(noted))
+    noted = json.loads(path.read_text())
+    if "error" in noted:
+        pytest.fail(f"The lab cannot be brought up: {noted['error']}", pytrace=False)
+    return noted["status"]
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Node]:
+    """The hosts by name; every host of the lab, also those that the tests here do not use."""
+    base = tmp_path_factory.getbasetemp()
+    status = json.loads(once((base if worker_id == "master" else base.parent) / "lab.json"))
+    return {host["name"]: Node(host["name"], host["address"], host["versions"]) for host in status["hosts"]}
+
+
+@contextlib.contextmanager
+def borrowed(lab: dict[str, Node], *names: str) -> Iterator[list[Node]]:
+    """Hosts of the lab for one test, which may leave containers, volumes and images, but no traces of modules."""
+    nodes = [lab[name] for name in names]
+    with alone_with(*names):
+        for node in nodes:
+            node.begin()
+        try:
+            yield nodes
+        finally:
+            traces = {node.name: found for node in nodes if (found := node.finish())}
+    assert not traces, f"left behind by the modules: {traces}"
+
+
+@pytest.fixture(params=[pytest.param(name, id=HOSTS[name], marks=pytest.mark.xdist_group(name)) for name in HOSTS])
+def host(request: pytest.FixtureRequest, lab: dict[str, Node]) -> Iterator[Node]:
+    """Each of the two hosts in turn."""
+    with borrowed(lab, request.param) as (node,):
+        yield node
+
+
+@pytest.fixture(params=[pytest.param("node1", marks=pytest.mark.xdist_group("node1"), id="stable-to-testing")])
+def pair(lab: dict[str, Node]) -> Iterator[tuple[Node, Node]]:
+    """Source and destination, for tests that need both hosts at once."""
+    with borrowed(lab, *HOSTS) as (source, destination):
+        yield source, destination
