@@ -73,9 +73,10 @@ _BROKEN = (*_DAMAGED, *_SENSELESS)
 
 
 class Reader(t.Protocol):
-    """Anything that reads bytes and returns none at the end."""
+    """Anything that reads bytes."""
 
-    def read(self, size: int = ..., /) -> bytes: ...
+    def read(self, size: int = ..., /) -> bytes:
+        """Return at most ``size`` bytes, and none at the end."""
 
 
 def compression_of(path: str) -> str:

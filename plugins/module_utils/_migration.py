@@ -216,24 +216,32 @@ class Migration:
             with self.progress.phase("transfer_and_restore"):
                 return restorer.import_chunks(self.progress.counted(chunks), subject, None, doing)
         except OutcomeUnknown as error:
-            raise MigrationFailed(
-                f"{error} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
-                remedy=f"If it does not run on the destination: podman_restore here, name={subject.name} "
-                "tcp_established=true file_locks=true.",
-                location="unknown",
-            ) from error
+            raise self._nowhere_started(str(error)) from error
         except RestoredAndEnded as error:
-            self._remove_ended()
+            self._remove_ended(error)
             raise self._returned(error) from error
         except Exception as error:
             raise self._returned(error) from error
 
-    def _remove_ended(self) -> None:
+    def _nowhere_started(self, why: str) -> MigrationFailed:
+        return MigrationFailed(
+            f"{why} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
+            remedy=f"If it does not run on the destination: podman_restore here, name={self.subject.name} "
+            "tcp_established=true file_locks=true.",
+            location="unknown",
+        )
+
+    def _remove_ended(self, error: FerryError) -> None:
         """What is left on the destination of a container whose process ended as soon as it ran there."""
         there = self.destination.client
-        there.remove_container(self.subject.id, force=False)
+        try:
+            there.remove_container(self.subject.id, force=False)
+        except FerryError as second:
+            # Its restart policy may have started it again.
+            raise self._nowhere_started(f"{error} {second}") from second
         for volume in self.subject.volumes:
-            there.remove_volume(volume)
+            with contextlib.suppress(FerryError):
+                there.remove_volume(volume)
 
     def _frozen(self, policy: RestartPolicy) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
