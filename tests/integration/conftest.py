@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,14 +28,20 @@ HOSTS = {"node1": "stable", "node2": "testing"}
 """The hosts that the tests use, and which podman each has."""
 
 
+def hosts_in(text: str) -> dict[str, str]:
+    """Names and addresses in the lab's inventory."""
+    return dict(re.findall(r"^(\w+) ansible_host=(\S+)$", text, re.MULTILINE))
+
+
 def bring_up() -> str:
     """Start the lab, or see that it is up, and prepare its hosts as a user would."""
     # More hosts than the tests use may be up for other work; they stay.
-    number = max(len(HOSTS), len(json.loads(run(LAB, "status", "--json"))["hosts"]))
+    here = run(LAB, "inventory", check=False).strip()
+    number = max(len(HOSTS), len(hosts_in(pathlib.Path(here).read_text())) if here else 0)
     run(LAB, "up", "--hosts", str(number), "--flavour", "mixed", timeout=1200)
     playbook = [str(ROOT / ".venv/bin/ansible-playbook"), "ferry.podman.prepare", "-i", inventory()]
     run(*playbook, "--limit", ",".join(HOSTS), timeout=300)
-    return run(LAB, "status", "--json")
+    return pathlib.Path(inventory()).read_text()
 
 
 def once(path: pathlib.Path) -> str:
@@ -43,22 +50,22 @@ def once(path: pathlib.Path) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             try:
-                noted = {"status": bring_up()}
+                noted = {"inventory": bring_up()}
             except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
                 noted = {"error": str(error)}
             path.write_text(json.dumps(noted))
     noted = json.loads(path.read_text())
     if "error" in noted:
         pytest.fail(f"The lab cannot be brought up: {noted['error']}", pytrace=False)
-    return noted["status"]
+    return noted["inventory"]
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Node]:
     """The hosts by name; every host of the lab, also those that the tests here do not use."""
     base = tmp_path_factory.getbasetemp()
-    status = json.loads(once((base if worker_id == "master" else base.parent) / "lab.json"))
-    return {host["name"]: Node(host["name"], host["address"], host["versions"]) for host in status["hosts"]}
+    hosts = once((base if worker_id == "master" else base.parent) / "lab.json")
+    return {name: Node(name, address) for name, address in hosts_in(hosts).items()}
 
 
 @contextlib.contextmanager

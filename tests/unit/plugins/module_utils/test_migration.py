@@ -1,0 +1,658 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from ansible_collections.ferry.podman.plugins.module_utils import _checkpoint
+from ansible_collections.ferry.podman.plugins.module_utils._archive import inspect
+from ansible_collections.ferry.podman.plugins.module_utils._errors import MigrationFailed, TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._migration import (
+    Migration,
+    Progress,
+    Side,
+    arrived_before,
+)
+
+ID, IMAGE_ID = "1f" * 32, "2e" * 32
+CHECKPOINT = f"POST /containers/{ID}/checkpoint"
+RESTORE_HERE = f"POST /containers/{ID}/restore"
+IMPORT = "POST /containers/import/restore"
+INSPECT = f"GET /containers/{ID}/json"
+REMOVE = f"DELETE /containers/{ID}"
+CHANGES = f"GET /containers/{ID}/changes"
+HOLD = f"ferry-hold-{ID[:12]}"
+
+
+class Move:
+    """A move between two stand-in hosts, and what they saw of it. By default all of it goes well."""
+
+    def __init__(self, source, destination, migration_of, inspect_json, archive) -> None:
+        self.source, self.destination = source, destination
+        self._migration_of = migration_of
+        source.on(INSPECT, inspect_json("exited", State={"Checkpointed": True}))
+        source.on(CHECKPOINT, source.archive(archive))
+        source.on(CHANGES, [])
+        source.on(f"GET /containers/{ID}/top", {"Titles": ["PID"], "Processes": [["1"]]})
+        source.on(REMOVE, [])
+        source.on("GET /containers/json", [])
+        source.on("DELETE /volumes/data", 204)
+        # Restored there, and then found running, as podman does it.
+        source.on(RESTORE_HERE, self._restored_here)
+        self._running = inspect_json()
+        destination.on(f"GET /images/{IMAGE_ID}/json", {"Id": IMAGE_ID})
+        destination.on("GET /networks/lan/json", {"name": "lan", "driver": "bridge", "network_interface": "podman1"})
+        destination.on("GET /volumes/json", [{"Name": "older"}])
+        destination.on("GET /containers/json", [])
+        destination.on(IMPORT, {"Id": ID, "criu_statistics": {"restore_time": 5}})
+        destination.on(INSPECT, inspect_json())
+
+    def _restored_here(self, handler, request) -> None:
+        handler.read_body(request)
+        self.source.on(INSPECT, self._running)
+        handler.reply(*self.source.json(200, {"Id": ID}))
+
+    def migration(self, **how) -> Migration:
+        return self._migration_of(self.source, self.destination, **how)
+
+    def run(self, **how):
+        return self.migration(**how).run()
+
+    def failed(self, **how) -> MigrationFailed:
+        with pytest.raises(MigrationFailed) as error:
+            self.run(**how)
+        return error.value
+
+    @property
+    def started_on_the_source(self) -> bool:
+        return any(request.endswith(("/restore", "/start")) for request in self.source.seen)
+
+    @property
+    def removed_from_the_source(self) -> bool:
+        return any(request.startswith("DELETE") for request in self.source.seen)
+
+
+@pytest.fixture
+def move(libpod, other_libpod, connect, make_container, make_host, inspect_json, archives, monkeypatch) -> Move:
+    monkeypatch.setattr(_checkpoint, "RETRY_DELAY", 0.01)
+
+    def migration_of(source, destination, tcp="established", container=None, podman=(5, 8, 2), retries=1, timeout=5):
+        sides = [Side(connect(service.url, timeout), make_host(podman)) for service in (source, destination)]
+        return Migration(*sides, container or make_container(), tcp, retries)
+
+    return Move(libpod, other_libpod, migration_of, inspect_json, archives.checkpoint())
+
+
+# -- a move that goes well ------------------------------------------------------------------------------------
+
+
+def test_container_goes_over_and_leaves(move) -> None:
+    result = move.run()
+    assert move.source.seen == [
+        f"GET /containers/{HOLD}/json",
+        CHECKPOINT,
+        CHANGES,
+        REMOVE,
+        "GET /containers/json",
+        "DELETE /volumes/data",
+    ]
+    assert move.destination.seen == [
+        "GET /networks/lan/json",
+        f"GET /images/{IMAGE_ID}/json",
+        "GET /volumes/json",
+        IMPORT,
+        INSPECT,
+    ]
+    assert result["container"]["name"] == "web"
+    assert result["container"]["statistics"] == {"restore_time": 5}
+    assert list(result["phases"]) == ["prepare", "freeze", "transfer_and_restore", "commit"]
+    assert result["tcp"] == "established"
+    assert result["findings"] == []
+
+
+def test_archive_arrives_whole(move) -> None:
+    result = move.run()
+    upload = move.destination.request(IMPORT)
+    assert upload.whole
+    assert result["bytes"] == len(upload.body)
+    assert inspect(io.BytesIO(upload.body)).config["name"] == "web"
+
+
+def test_connections_and_locks_are_kept(move) -> None:
+    move.run()
+    assert move.source.request(CHECKPOINT).query == {"tcpEstablished": "true", "fileLocks": "true", "export": "true"}
+    assert move.destination.request(IMPORT).query == {
+        "tcpEstablished": "true",
+        "fileLocks": "true",
+        "import": "true",
+        "printStats": "true",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tcp", "dumped", "restored"),
+    [
+        ("established", "tcpEstablished", "tcpEstablished"),
+        ("close", "tcpEstablished", "tcpClose"),
+        ("none", None, None),
+    ],
+)
+def test_both_ends_agree_about_connections(move, tcp, dumped, restored) -> None:
+    move.run(tcp=tcp)
+
+    def about_tcp(request) -> list:
+        return [key for key in request.query if key.startswith("tcp")]
+
+    assert about_tcp(move.source.request(CHECKPOINT)) == ([dumped] if dumped else [])
+    assert about_tcp(move.destination.request(IMPORT)) == ([restored] if restored else [])
+
+
+@pytest.mark.parametrize(
+    ("driver", "podman", "runtime", "tcp"),
+    [
+        ("macvlan", (5, 8, 2), "crun", "established"),
+        ("ipvlan", (5, 4, 2), "crun", "established"),
+        ("bridge", (5, 8, 2), "crun", "close"),
+        ("bridge", (5, 7, 0), "crun", "close"),
+        ("bridge", (5, 6, 9), "crun", "established"),
+        ("bridge", (5, 8, 2), "runc", "established"),
+    ],
+)
+def test_auto_keeps_connections_where_the_address_moves_along(
+    move, connect, make_container, make_host, driver, podman, runtime, tcp
+) -> None:
+    move.destination.on("GET /networks/lan/json", {"name": "lan", "driver": driver, "network_interface": "eth1"})
+    source = Side(connect(move.source.url), make_host())
+    destination = Side(connect(move.destination.url), make_host(podman, host={"ociRuntime": {"name": runtime}}))
+    assert Migration(source, destination, make_container(), "auto", 0).tcp == tcp
+    assert Migration(source, destination, make_container(), "none", 0).tcp == "none"
+
+
+def test_progress_counts_what_left(move) -> None:
+    progress = Progress()
+    assert list(progress.counted(iter([b"one", b"three"]))) == [b"one", b"three"]
+    assert progress.sent == 8
+    with pytest.raises(KeyError), progress.phase("freeze"):
+        raise KeyError
+    assert list(progress.phases) == ["freeze"]
+
+
+# -- the image ------------------------------------------------------------------------------------------------
+
+IMAGE = "registry.example:5000/shop/web:1.4"
+IMAGE_PATH = IMAGE.replace(":", "%3A").replace("/", "%2F")
+
+
+@pytest.mark.parametrize(("named", "reference"), [(404, IMAGE_PATH), ({"Id": "0a" * 32}, IMAGE_ID)])
+def test_missing_image_is_brought_under_its_own_id(move, named, reference) -> None:
+    absent = move.destination.error(404, "no such image")
+    move.destination.on(f"GET /images/{IMAGE_ID}/json", absent, {"Id": IMAGE_ID})
+    move.destination.on(f"GET /images/{IMAGE_PATH}/json", named)
+    move.destination.on("POST /images/load", {"Names": [IMAGE]})
+    move.source.on(f"GET /images/{reference}/get", move.source.archive(b"image"))
+    move.run()
+    assert move.destination.request("POST /images/load").body == b"image"
+    assert move.source.seen[0] == f"GET /images/{reference}/get"
+
+
+def test_image_that_does_not_arrive_stops_the_move_before_the_freeze(move) -> None:
+    move.destination.on(f"GET /images/{IMAGE_ID}/json", move.destination.error(404, "no such image"))
+    move.destination.on("POST /images/load", {"Names": [IMAGE]})
+    move.source.on(f"GET /images/{IMAGE_PATH}/get", move.source.archive(b"image"))
+    assert "did not arrive with the ID 2e2e2e2e2e2e. The container was not touched" in str(move.failed())
+    assert CHECKPOINT not in move.source.seen
+
+
+# -- failures that end on the source --------------------------------------------------------------------------
+
+
+def assert_it_runs_on_the_source_again(move, error) -> None:
+    assert error.facts["location"] == "source"
+    assert "On the source: The container web runs again from the same memory." in str(error)
+    assert move.source.seen.count(RESTORE_HERE) == 1
+    assert not move.removed_from_the_source
+
+
+def test_failed_restore_leaves_nothing_on_the_destination(move, inspect_json) -> None:
+    move.destination.on(IMPORT, move.destination.error(500, "exit status 1", "crun: CRIU restoring failed: -52"))
+    volumes = [{"Type": "volume", "Name": name} for name in ("data", "older", "anonymous")]
+    move.destination.on(INSPECT, inspect_json("created", Mounts=volumes))
+    move.destination.on(REMOVE, [])
+    move.destination.on("DELETE /volumes/data", 204)
+    error = move.failed()
+    assert "CRIU restoring failed: -52" in str(error)
+    assert move.destination.seen[3:] == [IMPORT, INSPECT, REMOVE, "DELETE /volumes/anonymous", "DELETE /volumes/data"]
+    assert move.destination.request(REMOVE).query["force"] == "false"
+    assert_it_runs_on_the_source_again(move, error)
+
+
+def test_restore_takes_what_the_checkpoint_had(move) -> None:
+    move.destination.on(IMPORT, move.destination.error(500, "no"))
+    move.destination.on(INSPECT, 404)
+    move.failed()
+    assert move.source.request(RESTORE_HERE).query == {
+        "tcpEstablished": "true",
+        "fileLocks": "true",
+        "printStats": "true",
+    }
+
+
+def test_service_that_ends_during_the_upload_got_nothing_to_restore(move, archives) -> None:
+    large = archives.checkpoint(archives.entry("checkpoint/pages-2.img", bytes(4 << 20)))
+    move.source.on(CHECKPOINT, move.source.archive(large))
+    move.destination.on(IMPORT, move.destination.die_early)
+    assert_it_runs_on_the_source_again(move, move.failed())
+
+
+def test_answer_during_the_upload_is_a_failure(move, archives) -> None:
+    large = archives.checkpoint(archives.entry("checkpoint/pages-2.img", bytes(4 << 20)))
+    move.source.on(CHECKPOINT, move.source.archive(large))
+
+    def refuse(handler, request):
+        handler.rfile.readline()
+        handler.reply(*move.destination.error(500, "no space left on device"))
+        handler.close_connection = True
+
+    move.destination.on(IMPORT, refuse)
+    move.destination.on(INSPECT, 404)
+    error = move.failed()
+    assert "no space left on device" in str(error)
+    assert_it_runs_on_the_source_again(move, error)
+
+
+@pytest.mark.parametrize("cut", [3000, 7000, -1024, -512])
+def test_archive_that_the_source_cuts_short_never_ends_on_the_destination(move, archives, cut) -> None:
+    move.source.on(CHECKPOINT, move.source.archive(archives.checkpoint()[:cut]))
+    move.destination.on(INSPECT, 404)
+    error = move.failed()
+    assert "cut short" in str(error)
+    if IMPORT in move.destination.seen:
+        assert not move.destination.request(IMPORT).whole
+    assert_it_runs_on_the_source_again(move, error)
+
+
+def test_stream_that_breaks_off_never_ends_on_the_destination(move, archives) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data = archives.checkpoint(archives.entry("checkpoint/pages-2.img", bytes(4 << 20)))
+    move.source.on(CHECKPOINT, move.source.raw(head + b"%x\r\n" % len(data) + data))
+    move.destination.on(INSPECT, 404)
+    error = move.failed()
+    assert "the answer broke off" in str(error)
+    assert not move.destination.request(IMPORT).whole
+    assert_it_runs_on_the_source_again(move, error)
+
+
+def test_full_disk_on_the_source_is_no_reason_to_stay_frozen(move, tmp_path, file_size_limit) -> None:
+    (tmp_path / "big").write_bytes(bytes(300_000))
+    move.source.on(CHANGES, [{"Path": "/big", "Kind": 0}])
+    move.source.on(f"POST /containers/{ID}/mount", move.source.text(200, str(tmp_path)))
+    move.source.on(f"POST /containers/{ID}/unmount", 204)
+    file_size_limit(100_000)
+    error = move.failed()
+    assert "File too large" in str(error)
+    assert_it_runs_on_the_source_again(move, error)
+
+
+def test_failed_dump_leaves_the_container_running(move, inspect_json) -> None:
+    move.source.on(CHECKPOINT, move.source.error(500, "exit status 1", "crun checkpoint failed: exit status 1"))
+    move.source.on(INSPECT, inspect_json())
+    error = move.failed()
+    assert error.facts["location"] == "source"
+    assert "On the source: The container web still runs." in str(error)
+    assert not move.started_on_the_source
+    assert IMPORT not in move.destination.seen
+
+
+def test_dump_that_met_a_connection_in_flight_is_tried_again(move, make_container, tmp_path) -> None:
+    log = "(00.012345)      1: Error (criu/sk-inet.c:191): In-flight connection (l)\n"
+    (tmp_path / "dump.log").write_text(log)
+    failed = move.source.error(500, "exit status 1", "crun checkpoint failed: exit status 1")
+    archive = move.source.answers[CHECKPOINT]
+    move.source.on(CHECKPOINT, failed, *archive)
+    move.run(container=make_container(OCIConfigPath=str(tmp_path / "config.json")))
+    assert move.source.seen.count(CHECKPOINT) == 2
+
+
+def test_container_that_cannot_be_brought_back_is_told_about(move) -> None:
+    move.destination.on(IMPORT, move.destination.error(500, "no"))
+    move.destination.on(INSPECT, 404)
+    move.source.on(RESTORE_HERE, move.source.error(500, "exit status 1", "CRIU restoring failed: -1"))
+    error = move.failed()
+    assert error.facts["location"] == "unknown"
+    assert "could not be brought back: Bringing container web back failed: CRIU restoring failed: -1." in str(error)
+    assert not move.removed_from_the_source
+
+
+def test_source_that_is_gone_is_told_about(move) -> None:
+    def answer_and_die(handler, request):
+        handler.read_body(request)
+        move.source.stop()
+        handler.reply(*move.destination.error(500, "no"))
+
+    move.destination.on(IMPORT, answer_and_die)
+    move.destination.on(INSPECT, 404)
+    error = move.failed()
+    assert error.facts["location"] == "unknown"
+    assert "The container web could not be brought back" in str(error)
+
+
+def test_guard_that_cannot_be_set_stops_the_move_before_the_freeze(move, programs) -> None:
+    programs("nft", "echo no such device >&2; exit 1")
+    move.destination.on("GET /networks/lan/json", {"name": "lan", "driver": "macvlan", "network_interface": "eth1"})
+    with pytest.raises(TransportError, match="no such device"):
+        move.run()
+    assert CHECKPOINT not in move.source.seen
+
+
+@pytest.mark.parametrize("tcp", ["close", "none"])
+def test_connections_that_end_need_no_guard(move, programs, tcp) -> None:
+    noted = programs("nft", "exit 1")
+    move.destination.on("GET /networks/lan/json", {"name": "lan", "driver": "macvlan", "network_interface": "eth1"})
+    move.run(tcp=tcp)
+    assert not noted.exists()
+
+
+def test_guard_that_stays_is_a_warning(move, programs, tmp_path) -> None:
+    programs("nft", f"[ ! -e {tmp_path}/set ] || {{ echo busy >&2; exit 1; }}; touch {tmp_path}/set")
+    move.destination.on("GET /networks/lan/json", {"name": "lan", "driver": "macvlan", "network_interface": "eth1"})
+    (finding,) = move.run()["findings"]
+    assert (finding["code"], finding["severity"]) == ("guard_left", "warning")
+    assert "busy" in finding["message"]
+
+
+# -- failures after which it may run on the destination -------------------------------------------------------
+
+
+def assert_nothing_was_started(move, error) -> None:
+    assert error.facts["location"] == "unknown"
+    assert "Nothing was started on the source" in str(error)
+    assert not move.started_on_the_source
+    assert not move.removed_from_the_source
+
+
+def test_service_that_is_gone_after_the_upload_may_have_restored_it(move) -> None:
+    move.destination.on(IMPORT, move.destination.die)
+    error = move.failed()
+    assert move.destination.request(IMPORT).whole
+    assert_nothing_was_started(move, error)
+    assert "podman_restore here, name=web tcp_established=true file_locks=true" in str(error)
+
+
+@pytest.mark.parametrize("answer", ["hang_up", "silent"])
+def test_service_that_does_not_have_it_yet_may_still_unpack_it(move, answer) -> None:
+    move.destination.on(IMPORT, getattr(move.destination, answer))
+    move.destination.on(INSPECT, 404)
+    error = move.failed(timeout=0.5)
+    assert_nothing_was_started(move, error)
+    assert "may still be unpacking it" in str(error)
+
+
+def test_answer_that_is_nonsense_says_nothing_about_the_restore(move) -> None:
+    move.destination.on(IMPORT, (200, b"<html>"))
+    move.destination.on(INSPECT, 404)
+    assert_nothing_was_started(move, move.failed())
+
+
+def test_service_that_is_gone_after_its_answer_has_restored_it(move) -> None:
+    """Podman said that it runs there; that it cannot be looked at now changes nothing about it."""
+    move.destination.on(INSPECT, move.destination.die)
+    assert_nothing_was_started(move, move.failed())
+
+
+def test_container_that_runs_in_spite_of_an_error_is_left_alone(move) -> None:
+    """For example when the statistics cannot be read afterwards."""
+    message = "displaying restore statistics not possible"
+    move.destination.on(IMPORT, move.destination.error(500, message))
+    error = move.failed()
+    assert message in str(error)
+    assert_nothing_was_started(move, error)
+    assert not [request for request in move.destination.seen if request.startswith("DELETE")]
+
+
+def test_container_that_began_to_run_while_it_was_removed_is_left_alone(move, inspect_json) -> None:
+    move.destination.on(IMPORT, move.destination.hang_up)
+    move.destination.on(INSPECT, inspect_json("created"))
+    running = "cannot remove container as it is running - running or paused containers cannot be removed without force"
+    move.destination.on(REMOVE, move.destination.error(500, "container state improper", running))
+    assert_nothing_was_started(move, move.failed())
+
+
+def test_service_that_is_gone_after_its_error_may_have_restored_it(move) -> None:
+    def answer_and_die(handler, request):
+        handler.read_body(request)
+        handler.reply(*move.destination.error(500, "no"))
+        move.destination.stop()
+        handler.close_connection = True
+
+    move.destination.on(IMPORT, answer_and_die)
+    assert_nothing_was_started(move, move.failed())
+
+
+def test_lost_answer_is_none_the_worse_if_it_runs_there(move) -> None:
+    move.destination.on(IMPORT, move.destination.hang_up)
+    result = move.run()
+    assert result["container"]["id"] == ID
+    assert move.source.seen[-3:] == [REMOVE, "GET /containers/json", "DELETE /volumes/data"]
+    assert not move.started_on_the_source
+
+
+def test_lost_answer_of_a_restore_that_failed_is_a_failure(move, inspect_json) -> None:
+    move.destination.on(IMPORT, move.destination.hang_up)
+    move.destination.on(INSPECT, inspect_json("created"))
+    move.destination.on(REMOVE, [])
+    move.destination.on("DELETE /volumes/data", 204)
+    error = move.failed()
+    assert move.destination.seen[-3:] == [INSPECT, REMOVE, "DELETE /volumes/data"]
+    assert_it_runs_on_the_source_again(move, error)
+
+
+def test_volume_that_cannot_be_removed_does_not_hide_the_reason(move, inspect_json) -> None:
+    move.destination.on(IMPORT, move.destination.error(500, "no", "CRIU restoring failed: -52"))
+    move.destination.on(INSPECT, inspect_json("created"))
+    move.destination.on(REMOVE, [])
+    move.destination.on("DELETE /volumes/data", move.destination.error(409, "volume is being used"))
+    error = move.failed()
+    assert "CRIU restoring failed: -52" in str(error)
+    assert "volume is being used" in str(error)
+    assert_it_runs_on_the_source_again(move, error)
+
+
+@pytest.fixture
+def ended(move, inspect_json):
+    """It was restored on the destination, and its process has ended."""
+    move.destination.on(INSPECT, inspect_json("exited"))
+    move.destination.on(REMOVE, [])
+    move.destination.on("DELETE /volumes/data", 204)
+    return move
+
+
+def test_container_that_ended_at_once_runs_on_the_source_again(ended) -> None:
+    error = ended.failed()
+    assert "web was restored and is exited now" in str(error)
+    assert ended.destination.seen[-2:] == [REMOVE, "DELETE /volumes/data"]
+    assert ended.destination.request(REMOVE).query["force"] == "false"
+    assert_it_runs_on_the_source_again(ended, error)
+
+
+def test_container_that_runs_again_after_it_ended_is_left_alone(ended) -> None:
+    """Its restart policy may have seen to that."""
+    ended.destination.on(REMOVE, ended.destination.error(500, "container state improper", "it is running"))
+    error = ended.failed()
+    assert "it is running" in str(error)
+    assert_nothing_was_started(ended, error)
+
+
+def test_volume_that_stays_on_the_destination_keeps_nobody_frozen(ended) -> None:
+    ended.destination.on("DELETE /volumes/data", ended.destination.error(409, "volume is being used"))
+    assert_it_runs_on_the_source_again(ended, ended.failed())
+
+
+# -- the commit -----------------------------------------------------------------------------------------------
+
+
+def test_commit_uses_no_force(move) -> None:
+    move.run()
+    assert move.source.request(REMOVE).query["force"] == "false"
+    assert move.source.request("DELETE /volumes/data").query == {}
+
+
+def test_copy_that_was_started_on_the_source_meanwhile_is_seen(move) -> None:
+    move.source.on(REMOVE, move.source.error(500, "container state improper", "cannot remove container: it is running"))
+    error = move.failed()
+    assert error.facts["location"] == "destination"
+    assert "runs on the destination. Its remains on the source could not be removed" in str(error)
+    assert "it is running" in str(error)
+    assert not move.started_on_the_source
+    assert "DELETE /volumes/data" not in move.source.seen
+
+
+def test_volume_of_another_container_stays_on_the_source(move, inspect_json) -> None:
+    move.source.on("GET /containers/json", [{"Id": "other"}])
+    move.source.on("GET /containers/other/json", inspect_json(Id="other"))
+    move.run()
+    assert "DELETE /volumes/data" not in move.source.seen
+
+
+def test_restart_policy_is_held_back_and_goes_along(move, make_container, inspect_json) -> None:
+    policy = {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}}
+    move.source.on("POST /containers/create", {"Id": "hold"})
+    move.source.on(f"POST /containers/{ID}/update", {"ID": ID})
+    move.source.on(f"DELETE /containers/{HOLD}", [])
+    move.run(container=make_container(HostConfig=policy))
+    assert [request for request in move.source.seen if not request.startswith("GET")] == [
+        "POST /containers/create",
+        f"POST /containers/{ID}/update",
+        CHECKPOINT,
+        f"POST /containers/{ID}/update",
+        f"DELETE /containers/{HOLD}",
+        REMOVE,
+        "DELETE /volumes/data",
+    ]
+    config = inspect(io.BytesIO(move.destination.request(IMPORT).body)).config
+    assert (config["restart_policy"], config["restart_retries"]) == ("on-failure", 3)
+
+
+def test_hold_that_cannot_be_released_is_told_from_the_destination(move, make_container) -> None:
+    move.source.on("POST /containers/create", {"Id": "hold"})
+    move.source.on(f"POST /containers/{ID}/update", {"ID": ID})
+    move.source.on(f"DELETE /containers/{HOLD}", move.source.error(500, "database is locked"))
+    error = move.failed(container=make_container(HostConfig={"RestartPolicy": {"Name": "always"}}))
+    assert error.facts["location"] == "destination"
+    assert "database is locked" in str(error)
+    assert not move.started_on_the_source
+
+
+def test_interrupted_move_is_finished(move) -> None:
+    move.migration().settle()
+    assert move.source.seen == [
+        f"GET /containers/{HOLD}/json",
+        REMOVE,
+        "GET /containers/json",
+        "DELETE /volumes/data",
+    ]
+
+
+def test_interrupted_move_is_finished_with_its_hold(move, inspect_json) -> None:
+    labels = {"ferry.holds": ID, "ferry.restart_policy": "always", "ferry.restart_retries": "0"}
+    move.source.on(f"GET /containers/{HOLD}/json", inspect_json("created", Config={"Labels": labels}))
+    move.source.on(f"POST /containers/{ID}/update", {"ID": ID})
+    move.source.on(f"DELETE /containers/{HOLD}", [])
+    move.migration().settle()
+    assert [request for request in move.source.seen if request.startswith("DELETE")] == [
+        f"DELETE /containers/{HOLD}",
+        REMOVE,
+        "DELETE /volumes/data",
+    ]
+
+
+# -- what is there already ------------------------------------------------------------------------------------
+
+CHECKPOINTED = ("exited", {"State": {"Checkpointed": True}})
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "arrived"),
+    [
+        (None, ("running", {}), True),
+        (None, ("exited", {}), False),
+        (None, None, False),
+        (("running", {}), ("running", {}), False),
+        (("exited", {}), ("running", {}), False),
+        (CHECKPOINTED, ("running", {}), True),
+        (CHECKPOINTED, ("exited", {}), False),
+        (CHECKPOINTED, None, False),
+    ],
+)
+def test_container_has_arrived_where_the_source_has_at_most_remains(
+    libpod, other_libpod, connect, inspect_json, source, destination, arrived
+) -> None:
+    for service, state in ((libpod, source), (other_libpod, destination)):
+        if state is not None:
+            for name in ("web", ID):
+                service.on(f"GET /containers/{name}/json", inspect_json(state[0], **state[1]))
+    found = arrived_before(connect(libpod.url), connect(other_libpod.url), "web")
+    assert (found is not None) == arrived
+
+
+def test_another_container_of_that_name_has_not_arrived(libpod, other_libpod, connect, inspect_json) -> None:
+    libpod.on("GET /containers/web/json", inspect_json(CHECKPOINTED[0], **CHECKPOINTED[1]))
+    other_libpod.on("GET /containers/web/json", inspect_json(Id="0a" * 32))
+    assert arrived_before(connect(libpod.url), connect(other_libpod.url), "web") is None
+    assert other_libpod.seen == [INSPECT]
+
+
+# -- the verdict ----------------------------------------------------------------------------------------------
+
+
+def test_move_that_fits_has_no_findings(move) -> None:
+    move.destination.on(INSPECT, 404)
+    assert move.migration().assess() == []
+    assert {request.method for request in move.source.requests + move.destination.requests} == {"GET"}
+
+
+def test_reasons_of_both_hosts_are_found_at_once(move, make_container) -> None:
+    move.destination.on("GET /networks/lan/json", 404)
+    move.destination.on("GET /volumes/json", [{"Name": "data"}])
+    findings = move.migration(container=make_container("paused")).assess()
+    assert [finding.code for finding in findings] == ["not_running", "id_in_use", "volume_exists", "network_absent"]
+
+
+@pytest.mark.parametrize(
+    ("tcp", "driver", "status", "code"),
+    [
+        ("established", "bridge", "running", "address_in_use"),
+        ("close", "bridge", "running", "address_changes"),
+        ("close", "macvlan", "running", "address_in_use"),
+        ("established", "bridge", "exited", None),
+    ],
+)
+def test_address_that_somebody_has_is_found(move, inspect_json, tcp, driver, status, code) -> None:
+    lan = {"name": "lan", "driver": driver, "network_interface": "eth1"}
+    move.destination.on("GET /networks/lan/json", lan)
+    move.destination.on("GET /containers/json", [{"Id": "other"}])
+    move.destination.on("GET /containers/other/json", inspect_json(status, Id="other", Name="other"))
+    move.destination.on(INSPECT, 404)
+    assert [finding.code for finding in move.migration(tcp=tcp).assess()] == ([code] if code else [])
+
+
+def test_missing_image_is_no_reason(move) -> None:
+    move.destination.on(INSPECT, 404)
+    move.destination.on(f"GET /images/{IMAGE_ID}/json", 404)
+    assert move.migration().assess() == []
+
+
+def test_container_without_an_image_cannot_move(move, make_container) -> None:
+    move.destination.on(INSPECT, 404)
+    findings = move.migration(container=make_container(Image="", ImageName="")).assess()
+    assert [finding.code for finding in findings] == ["no_image"]
+
+
+def test_error_is_json(move) -> None:
+    """Its facts are what the module returns."""
+    move.destination.on(IMPORT, move.destination.error(500, "no"))
+    move.destination.on(INSPECT, 404)
+    assert json.loads(json.dumps(move.failed().facts))["status"] == 500

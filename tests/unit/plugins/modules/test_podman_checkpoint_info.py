@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
+from ansible_collections.ferry.podman.plugins.modules import podman_checkpoint_info
+from ansible_collections.ferry.podman.plugins.modules.podman_checkpoint_info import describe_archive, engine_of
+
+ID, OTHER = "1f" * 32, "0a" * 32
+
+
+@pytest.mark.parametrize(
+    ("config", "members", "engine"),
+    [
+        ({"newNetworks": {}}, [], "podman"),
+        ({"staticDir": "/x", "orderedNetworks": []}, [], "podman"),
+        ({"id": "1"}, ["status"], "containerd"),
+        ({"id": "1"}, [], "cri-o"),
+    ],
+)
+def test_engine_is_known_by_what_it_writes(config, members, engine) -> None:
+    contents = Contents(documents={"config.dump": config}, sizes=dict.fromkeys(members, 1))
+    assert engine_of(contents) == engine
+
+
+def test_archive_is_described(archives, tmp_path) -> None:
+    path = tmp_path / "web.tar"
+    path.write_bytes(
+        archives.checkpoint(
+            archives.entry("volumes/data.tar", bytes(1024)), archives.rootfs_diff(archives.entry("etc/motd", b"x"))
+        )
+    )
+    described = describe_archive(str(path))
+    assert described["src"] == str(path)
+    assert described["size"] == path.stat().st_size
+    assert described["checkpoint_size"] == 5009
+    assert described["volumes_size"] == 1024
+    assert described["rootfs_size"] == 2048
+    assert (described["engine"], described["compression"]) == ("podman", "none")
+    assert (described["name"], described["networks"], described["volumes"]) == ("web", ["lan"], ["data"])
+    assert not described["pre_checkpoint"] and not described["needs_previous"]
+
+
+@pytest.fixture
+def podman(libpod, info_json, inspect_json):
+    libpod.on("GET /info", info_json())
+    libpod.on("GET /containers/json", [{"Id": ID}, {"Id": OTHER}, {"Id": "gone"}])
+    libpod.on(f"GET /containers/{ID}/json", inspect_json())
+    libpod.on(f"GET /containers/{OTHER}/json", inspect_json("exited", Id=OTHER, Name="db"))
+    return libpod
+
+
+def test_host_and_containers_are_described(run_module, podman, programs) -> None:
+    programs("criu", 'case "$*" in --version) echo "Version: 4.1" ;; esac')
+    answer = run_module(podman_checkpoint_info, url=podman.url)
+    assert not answer["changed"]
+    assert answer["host"]["can_checkpoint"]
+    assert answer["host"]["criu"]["version"] == "4.1.0"
+    assert answer["host"]["free_space"].keys() == {"/srv/tmp", "/var/lib/containers/storage"}
+    verdicts = {found["name"]: [f["code"] for f in found["findings"]] for found in answer["containers"]}
+    assert verdicts == {"db": ["not_running"], "web": []}
+    assert list(verdicts) == ["db", "web"]
+
+
+def test_host_without_criu_cannot_checkpoint(run_module, podman, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    host = run_module(podman_checkpoint_info, url=podman.url)["host"]
+    assert not host["can_checkpoint"]
+    assert [finding["code"] for finding in host["findings"]] == ["criu_absent"]
+
+
+def test_programs_of_this_host_say_nothing_about_another_one(run_module, podman, forwarded, programs) -> None:
+    forwarded(podman)
+    noted = programs("criu", "exit 1")
+    host = run_module(podman_checkpoint_info, url="ssh://root@node2/run/podman/podman.sock")["host"]
+    assert "criu" not in host and "free_space" not in host
+    assert not noted.exists()
+
+
+def test_named_container_must_be_there(run_module, podman) -> None:
+    answer = run_module(podman_checkpoint_info, url=podman.url, name="absent")
+    assert answer["failed"] and "absent" in answer["msg"]
+
+
+def test_archives_are_described_in_their_order(run_module, podman, archives, tmp_path) -> None:
+    paths = [str(tmp_path / name) for name in ("b.tar", "a.tar")]
+    for path in paths:
+        with open(path, "wb") as file:
+            file.write(archives.checkpoint())
+    answer = run_module(podman_checkpoint_info, url=podman.url, src=paths)
+    assert [archive["src"] for archive in answer["archives"]] == paths

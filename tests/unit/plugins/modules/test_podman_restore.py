@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.ferry.podman.plugins.module_utils import _archive
+from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, UnsupportedParameter
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import RestoreOptions
+from ansible_collections.ferry.podman.plugins.modules import podman_restore
+from ansible_collections.ferry.podman.plugins.modules.podman_restore import check_options, expected, restorer_for
+
+ID, IMAGE_ID = "1f" * 32, "2e" * 32
+IMPORT, RESTORE = "POST /containers/import/restore", f"POST /containers/{ID}/restore"
+DEFAULTS = {
+    "src": None,
+    "image": None,
+    "new_name": None,
+    "keep": False,
+    "tcp_established": False,
+    "tcp_close": False,
+    "ignore_rootfs": False,
+    "ignore_volumes": False,
+    "ignore_static_ip": False,
+    "ignore_static_mac": False,
+    "file_locks": False,
+    "publish": None,
+    "pod": None,
+}
+
+
+# -- options --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"new_name": ["a"]}, "new_name: only with src or image"),
+        ({"publish": ["80:80"]}, "publish: only with src or image"),
+        ({"pod": "p"}, "pod: only with src or image"),
+        ({"ignore_rootfs": True}, "ignore_rootfs: only with src or image"),
+        ({"ignore_volumes": True, "pod": "p"}, "pod, ignore_volumes: only with src or image"),
+        ({"src": "/a.tar", "new_name": ["a", "b", "a"]}, "new_name has a name twice: a, b, a."),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message) -> None:
+    with pytest.raises(FerryError) as error:
+        check_options({**DEFAULTS, **options})
+    assert message in str(error.value)
+
+
+EVERYTHING = {"new_name": ["a", "b"], "publish": ["80:80"], "pod": "p", "ignore_rootfs": True, "ignore_volumes": True}
+
+
+@pytest.mark.parametrize("options", [{}, {"src": "/a.tar", **EVERYTHING}, {"image": "x", **EVERYTHING}])
+def test_options_that_make_sense_are_taken(options) -> None:
+    check_options({**DEFAULTS, **options})
+
+
+def test_options_reach_podman(client, libpod, info_json) -> None:
+    libpod.on("GET /info", info_json())
+    assert restorer_for(client, DEFAULTS).options == RestoreOptions()
+    for option in ("keep", "tcp_established", "tcp_close", "ignore_static_ip", "ignore_static_mac", "file_locks"):
+        assert restorer_for(client, {**DEFAULTS, option: True}).options == RestoreOptions(**{option: True})
+    restorer = restorer_for(client, {**DEFAULTS, **EVERYTHING})
+    assert restorer.options == RestoreOptions(publish=["80:80"], pod="p", ignore_rootfs=True, ignore_volumes=True)
+    assert restorer.request.new_names == ["a", "b"]
+
+
+def test_option_that_the_server_does_not_know_is_refused(client, libpod) -> None:
+    libpod.headers["Libpod-API-Version"] = "5.4.2"
+    with pytest.raises(UnsupportedParameter, match="tcpClose"):
+        restorer_for(client, {**DEFAULTS, "tcp_close": True})
+    assert libpod.seen == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "web", "src": "/a"}, "mutually exclusive: name|all|latest|src|image"),
+        ({"src": "/a", "new_name": "b", "tcp_established": True}, "mutually exclusive: new_name|tcp_established"),
+        ({"src": "/a", "tcp_close": True, "tcp_established": True}, "mutually exclusive: tcp_established|tcp_close"),
+        ({"image": "x", "previous": "/b"}, "required by 'previous': src"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(run_module, libpod, options, message) -> None:
+    answer = run_module(podman_restore, url=libpod.url, **options)
+    assert answer["failed"] and message in answer["msg"]
+    assert libpod.seen == []
+
+
+def test_one_of_many_ways_to_say_what_is_required(run_module, podman) -> None:
+    answer = run_module(podman_restore, url=podman.url)
+    assert answer["failed"] and "No container is selected." in answer["msg"]
+
+
+def test_what_check_mode_can_say() -> None:
+    subject = Subject(ID, "web", "crun", IMAGE_ID, "web:1")
+    state = {"name": "web", "image": "web:1", "image_id": IMAGE_ID, "status": "absent"}
+    assert expected(subject, None) == {**state, "id": ID}
+    assert expected(subject, "copy") == {**state, "name": "copy"}
+    assert "id" not in expected(Subject("", "web", "crun", IMAGE_ID, "web:1"), None)
+
+
+# -- whole runs -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def podman(libpod, info_json):
+    """A host with the image, and nothing else."""
+    libpod.on("GET /info", info_json())
+    libpod.on("GET /volumes/json", [])
+    libpod.on("GET /networks/lan/json", {"name": "lan"})
+    libpod.on(f"GET /images/{IMAGE_ID}/json", {"Id": IMAGE_ID})
+    return libpod
+
+
+def appears(podman, inspect_json, **changes):
+    """The answer of a restore after which this container runs."""
+    container = inspect_json(State={"Restored": True}, **changes)
+
+    def answer(handler, request):
+        handler.read_body(request)
+        for name in (container["Id"], container["Name"]):
+            podman.on(f"GET /containers/{name}/json", container)
+        handler.reply(*podman.json(200, {"Id": container["Id"]}))
+
+    return answer
+
+
+@pytest.fixture
+def archive(archives, tmp_path) -> str:
+    path = tmp_path / "web.tar"
+    path.write_bytes(archives.checkpoint())
+    return str(path)
+
+
+def test_archive_is_restored_once(run_module, podman, inspect_json, archive) -> None:
+    podman.on(IMPORT, appears(podman, inspect_json))
+    first = run_module(podman_restore, url=podman.url, src=archive)
+    second = run_module(podman_restore, url=podman.url, src=archive)
+    assert (first["changed"], second["changed"]) == (True, False)
+    assert first["diff"] == {"before": {"web": {"status": "absent"}}, "after": {"web": {"status": "running"}}}
+    assert first["containers"][0]["id"] == second["containers"][0]["id"] == ID
+    assert podman.seen.count(IMPORT) == 1
+
+
+def test_check_mode_touches_nothing(run_module, podman, archive) -> None:
+    answer = run_module(podman_restore, check_mode=True, url=podman.url, src=archive)
+    assert answer["changed"]
+    assert answer["containers"][0]["id"] == ID
+    assert {request.method for request in podman.requests} == {"GET"}
+
+
+def test_copy_that_runs_is_not_made_again(run_module, podman, inspect_json, archive) -> None:
+    other = "0a" * 32
+    podman.on("GET /containers/a/json", inspect_json(Id=other, Name="a", State={"Restored": True}))
+    podman.on(IMPORT, appears(podman, inspect_json, Id="0b" * 32, Name="b"))
+    answer = run_module(podman_restore, url=podman.url, src=archive, new_name=["a", "b"])
+    assert [(copy["name"], copy["changed"]) for copy in answer["containers"]] == [("a", False), ("b", True)]
+    assert podman.request(IMPORT).query["name"] == "b"
+
+
+@pytest.mark.parametrize("changes", [{"Image": "3d" * 32}, {"State": {"Restored": False}}])
+def test_other_container_of_that_name_is_in_the_way(run_module, podman, inspect_json, archive, changes) -> None:
+    state = {"State": {"Restored": True}, **changes}
+    podman.on("GET /containers/a/json", inspect_json(Id="0a" * 32, Name="a", **state))
+    answer = run_module(podman_restore, url=podman.url, src=archive, new_name=["a"])
+    assert answer["failed"]
+    assert [finding["code"] for finding in answer["findings"]] == ["name_in_use"]
+
+
+def test_damaged_archive_never_reaches_podman(run_module, podman, archive, archives) -> None:
+    with open(archive, "wb") as file:
+        file.write(archives.checkpoint()[:-1024])
+    answer = run_module(podman_restore, url=podman.url, src=archive)
+    assert answer["failed"] and f"{archive}: The archive is cut short" in answer["msg"]
+    assert IMPORT not in podman.seen
+
+
+def test_missing_zstandard_is_told_with_its_reason(run_module, podman, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(_archive, "ZSTANDARD_IMPORT_ERROR", "Traceback")
+    (tmp_path / "web.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    answer = run_module(podman_restore, url=podman.url, src=str(tmp_path / "web.tar.zst"))
+    assert answer["failed"] and "zstandard" in answer["msg"] and "to read" in answer["msg"]
+
+
+def test_container_is_restored_in_place_once(run_module, podman, inspect_json, tmp_path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "inventory.img").write_bytes(b"")
+    stopped = inspect_json("exited", State={"Checkpointed": True}, OCIConfigPath=str(tmp_path / "config.json"))
+    podman.on("GET /containers/web/json", stopped)
+    podman.on(RESTORE, appears(podman, inspect_json))
+    first = run_module(podman_restore, url=podman.url, name="web")
+    second = run_module(podman_restore, url=podman.url, name="web")
+    assert (first["changed"], second["changed"]) == (True, False)
+    assert podman.seen.count(RESTORE) == 1
+
+
+def test_used_up_checkpoint_is_refused(run_module, podman, inspect_json, tmp_path) -> None:
+    podman.on("GET /containers/web/json", inspect_json("exited", OCIConfigPath=str(tmp_path / "config.json")))
+    answer = run_module(podman_restore, url=podman.url, name="web")
+    assert [finding["code"] for finding in answer["findings"]] == ["no_checkpoint"]
+    assert RESTORE not in podman.seen
+
+
+PREFIX = "io.podman.annotations.checkpoint."
+IMAGE = {
+    "Id": "3d" * 32,
+    "Annotations": {
+        f"{PREFIX}name": "web",
+        f"{PREFIX}runtime.name": "crun",
+        f"{PREFIX}rootfsImageID": IMAGE_ID,
+        f"{PREFIX}rootfsImageName": "web:1",
+    },
+}
+
+
+def test_image_is_restored_once(run_module, podman, inspect_json) -> None:
+    request = f"POST /containers/{IMAGE['Id']}/restore"
+    podman.on("GET /images/saved/json", IMAGE)
+    podman.on(request, appears(podman, inspect_json))
+    first = run_module(podman_restore, url=podman.url, image="saved")
+    second = run_module(podman_restore, url=podman.url, image="saved")
+    assert (first["changed"], second["changed"]) == (True, False)
+    assert podman.seen.count(request) == 1
+
+
+def test_missing_image_is_told(run_module, podman) -> None:
+    answer = run_module(podman_restore, url=podman.url, image="absent")
+    assert answer["failed"] and "There is no image absent on this host. Pull or load it first." in answer["msg"]
