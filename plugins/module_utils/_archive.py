@@ -37,6 +37,7 @@ BLOCK = 1024 * 1024
 RECORD = 512
 END = bytes(2 * RECORD)
 ROOTFS_DIFF = "rootfs-diff.tar"
+DELETED_FILES = "deleted.files"
 
 MOST_JSON = 16 * BLOCK
 """No config.dump is that large; a larger one is not read into memory."""
@@ -306,23 +307,34 @@ class RootfsAdditions:
 
     They go in front of podman's own, which then win where both have a path.
 
-    :param directory: where the file is made; its space is needed for what is added only.
+    :param file: an open file; its space is needed for what is added only.
     """
 
     def __init__(self, file: t.IO[bytes]) -> None:
         self._file = file
         self.size = 0
-        self.names: list[str] = []
+        self.paths: set[str] = set()
+        self.made_again: set[str] = set()
 
-    def add(self, name: str, member: Member) -> None:
+    def add(self, path: str, member: Member, *, again: bool = False) -> None:
         """Append one file, link or directory header.
 
-        :param name: its path below the root, without a leading slash.
+        :param path: where it is in the container, from the root.
+        :param again: it took the place of something of the image, of which nothing must stay.
         """
-        for block in _entry(_renamed(member.info, name), member.chunks()):
+        name = path.lstrip("/")
+        if again and member.info.isdir():
+            # A file takes the place of the image's directory, and then an empty directory that of the file.
+            self._write(_entry(tarfile.TarInfo(name), ()))
+        self._write(_entry(_renamed(member.info, name), member.chunks()))
+        self.paths.add(path)
+        if again:
+            self.made_again.add(path)
+
+    def _write(self, blocks: Iterable[bytes]) -> None:
+        for block in blocks:
             self._file.write(block)
             self.size += len(block)
-        self.names.append(name)
 
     def chunks(self) -> Iterator[bytes]:
         self._file.seek(0)
@@ -349,7 +361,7 @@ def rewritten(
     :param previous: a pre-checkpoint whose pages go along.
     :raises ArchiveError: if a source is damaged or cut short.
     """
-    extra = additions if additions is not None and additions.names else None
+    extra = additions if additions is not None and additions.paths else None
     for member in members(source):
         if ignore_volumes and member.name.split("/", 1)[0] == "volumes":
             continue
@@ -358,6 +370,11 @@ def rewritten(
             larger = _resized(member.info, member.info.size + extra.size)
             yield from _entry(larger, _chained(extra.chunks(), data))
             extra = None
+        elif member.name == DELETED_FILES and additions is not None and additions.made_again:
+            # podman deletes after it has unpacked: what is there again would be gone.
+            paths = json.loads(b"".join(data))
+            text = json.dumps([path for path in paths if path not in additions.made_again]).encode()
+            yield from _entry(_resized(member.info, len(text)), [text])
         elif member.name == "config.dump" and config_changes:
             text = _changed_json(b"".join(data), config_changes)
             yield from _entry(_resized(member.info, len(text)), [text])

@@ -36,9 +36,9 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
 from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
-    collect_modified,
+    collect_changes,
     host_lacks,
-    modified_paths,
+    list_changes,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import kept_safe
 
@@ -94,13 +94,20 @@ class Checkpointer:
             creates_image=options.create_image is not None,
             pre_checkpoint=options.pre_checkpoint,
         )
-        if options.create_image is not None and container.running and not options.ignore_rootfs:
-            found += self._image_findings(container)
+        archives = self.request.dest is not None or options.create_image is not None
+        if archives and container.running and not options.ignore_rootfs and not options.pre_checkpoint:
+            found += self._file_findings(container)
         return found
 
-    def _image_findings(self, container: Container) -> list[_compat.Finding]:
-        paths = modified_paths(self.client, container)
-        return _compat.dropped_findings(container, host_lacks(self.client, container, paths))
+    def _file_findings(self, container: Container) -> list[_compat.Finding]:
+        try:
+            changes = list_changes(self.client, container)
+        except ApiError as error:
+            return _compat.unlisted_findings(container, str(error))
+        dropped = []
+        if self.request.options.create_image is not None:
+            dropped = host_lacks(self.client, container, changes.modified)
+        return _compat.file_findings(container, dropped, unnamed=changes.unnamed)
 
     # -- the state that is asked for --------------------------------------------------------------------------
 
@@ -185,7 +192,7 @@ class Checkpointer:
             result["runtime_checkpoint_duration"] = answer.get("runtime_checkpoint_duration")
             if options.create_image is not None:
                 if not options.ignore_rootfs:
-                    _compat.refuse_blockers("Keeping the image", self._image_findings(container))
+                    _compat.refuse_blockers("Keeping the image", self._file_findings(container))
                 result.update(_created_image(self.client.image(options.create_image) or {}))
         return {**_described(self.client.container(container.id)), **result}
 
@@ -236,7 +243,7 @@ class Checkpointer:
         with stream, spool:
             additions = None
             if not options.ignore_rootfs and not options.pre_checkpoint:
-                additions = collect_modified(self.client, container, spool)
+                additions = collect_changes(self.client, container, spool)
             yield from rewritten(
                 stream,
                 contents,
@@ -291,8 +298,15 @@ def bring_back(client: LibpodClient, container: Container, options: CheckpointOp
     except FerryError as second:
         return (
             f"The container {container.name} could not be brought back: {second} Its checkpoint lies in "
-            f"{container.bundle}/checkpoint; podman container restore {container.name} is what was tried."
+            f"{container.bundle}/checkpoint. {how_to_restore(container, options)}"
         )
+
+
+def how_to_restore(container: Container, options: CheckpointOptions) -> str:
+    """The call that has it run again, and puts its restart policy right."""
+    flags = {"tcp_established": options.tcp_established, "file_locks": options.file_locks}
+    words = "".join(f" {name}=true" for name, is_set in flags.items() if is_set)
+    return f"To have it run again: podman_restore with name={container.name}{words}."
 
 
 def _brought_back(client: LibpodClient, container: Container, options: CheckpointOptions, error: Exception) -> str:
@@ -301,6 +315,11 @@ def _brought_back(client: LibpodClient, container: Container, options: Checkpoin
         now = client.find_container(container.id)
         if now is None:
             return f"The container {container.name} is gone."
+        if now.running and now.started_at != container.started_at and not now.restored:
+            return (
+                f"Somebody has started the container {container.name} afresh meanwhile. The memory from before lies in "
+                f"{container.bundle}/checkpoint."
+            )
         if now.running and client.is_alive(now):
             return f"The container {container.name} still runs."
         if not now.running and STATE_IMPROPER in described(error):

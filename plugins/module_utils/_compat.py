@@ -182,7 +182,7 @@ def checkpoint_findings(
 
     :param exports: an archive is asked for.
     """
-    found = list(host_findings(host))
+    found = [*host_findings(host), *restorable_findings(container)]
     if container.checkpointed:
         found.append(
             Finding(
@@ -219,19 +219,101 @@ def checkpoint_findings(
     return found
 
 
-def dropped_findings(container: Container, paths: list[str]) -> list[Finding]:
-    """Files that an image built by podman would lack."""
-    if not paths:
-        return []
-    shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+def file_findings(container: Container, dropped: list[str], *, unnamed: bool) -> list[Finding]:
+    """Changed files that would not arrive.
+
+    :param dropped: those that an image built by podman would lack.
+    :param unnamed: names that are not UTF-8 are among them.
+    """
+    found = []
+    if unnamed:
+        found.append(
+            Finding(
+                "file_names",
+                f"The container {container.name} changed files whose names are not UTF-8; podman cannot name them.",
+                "Rename them, keep them in a volume, or set ignore_rootfs if they do not matter.",
+            )
+        )
+    if dropped:
+        shown = ", ".join(dropped[:5]) + (f" and {len(dropped) - 5} more" if len(dropped) > 5 else "")
+        found.append(
+            Finding(
+                "files_dropped",
+                f"The image of container {container.name} would lack files that it modified: {shown}. "
+                "podman leaves out those that the host has no file of the same path for.",
+                "Use dest, whose archive has them, or ignore_rootfs if they do not matter.",
+            )
+        )
+    return found
+
+
+def unlisted_findings(container: Container, error: str) -> list[Finding]:
+    """podman cannot say what changed, and would fail on it after the freeze."""
     return [
         Finding(
-            "files_dropped",
-            f"The image of container {container.name} would lack files that it modified: {shown}. "
-            "podman leaves out those that the host has no file of the same path for.",
-            "Use dest, whose archive has them, or ignore_rootfs if they do not matter.",
+            "changes_unknown",
+            f"podman cannot list the changed files of container {container.name}: {error}",
+            "A file of the image that became a directory is a known reason. Undo that, or set ignore_rootfs.",
         )
     ]
+
+
+def restorable_findings(container: Container) -> Iterator[Finding]:
+    """What can be dumped and then not restored, not even where it was: its memory would be lost."""
+    if container.raw["HostConfig"].get("Init"):
+        yield Finding(
+            "init",
+            f"The container {container.name} was made with --init, whose mount CRIU dumps and cannot restore.",
+            "Make it without --init; an init in the image itself is no problem.",
+        )
+    if container.raw["HostConfig"].get("Cgroups") == "disabled":
+        yield Finding(
+            "no_cgroup",
+            f"The container {container.name} has no cgroup of its own (--cgroups=disabled); CRIU would freeze podman.",
+            "Make it with a cgroup.",
+        )
+    overlays = [mount["Destination"] for mount in container.mounts if _is_overlay(mount)]
+    if overlays:
+        yield Finding(
+            "overlay_mount",
+            f"The container {container.name} mounts images or overlays (:O) at {', '.join(sorted(set(overlays)))}; "
+            "podman mounts them elsewhere at each start, where CRIU does not find them.",
+            "Mount volumes or directories without O.",
+        )
+
+
+def _is_overlay(mount: Json) -> bool:
+    return (
+        mount.get("Type") == "image" or "O" in (mount.get("Options") or []) or "/userdata/overlay/" in mount["Source"]
+    )
+
+
+def volume_findings(container: Container, volumes: dict[str, Json], users: dict[str, list[str]]) -> Iterator[Finding]:
+    """What a volume would lose on its way to another host.
+
+    :param volumes: the container's, by name, as inspected.
+    :param users: names of other containers that mount it, for each.
+    """
+    for name, volume in volumes.items():
+        if users.get(name):
+            yield Finding(
+                "volume_shared",
+                f"The volume {name} is also that of {', '.join(users[name])}: it would go on in two versions.",
+                "Move none of them, or give each a volume of its own.",
+            )
+        if volume.get("Options") or volume.get("Driver", "local") != "local":
+            yield Finding(
+                "volume_options",
+                f"The volume {name} has a driver or options, which podman does not carry over.",
+                "Mount what it stands for as a directory that both hosts have.",
+            )
+        if volume.get("Labels"):
+            yield Finding(
+                "volume_labels",
+                f"The volume {name} has labels, which podman does not carry over.",
+                "Make them again on the destination if something needs them.",
+                severity="warning",
+            )
 
 
 def pre_copy_findings(container: Container, *, tracks_memory: bool, previous_absent: bool) -> list[Finding]:

@@ -106,7 +106,14 @@ class RestoreFailed(FerryError):
 
 
 class RestoredAndEnded(RestoreFailed):
-    """The container was restored, and its process has ended since."""
+    """The container was restored, and its process has ended since.
+
+    :param exit_code: 0 if it had done its work.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class OutcomeUnknown(RestoreFailed):

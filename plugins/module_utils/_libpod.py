@@ -184,6 +184,10 @@ class Container:
         return str(self._state["Status"])
 
     @property
+    def exit_code(self) -> int:
+        return int(self._state.get("ExitCode") or 0)
+
+    @property
     def running(self) -> bool:
         return self.status == "running"
 
@@ -219,6 +223,21 @@ class Container:
     def restart_policy(self) -> RestartPolicy:
         policy = self.raw["HostConfig"].get("RestartPolicy") or {}
         return RestartPolicy(str(policy.get("Name") or ""), int(policy.get("MaximumRetryCount") or 0))
+
+    @property
+    def ulimits(self) -> list[Json]:
+        """In the form of the OCI runtime specification."""
+        limits = self.raw["HostConfig"].get("Ulimits") or []
+        return [{"type": limit["Name"], "soft": limit["Soft"], "hard": limit["Hard"]} for limit in limits]
+
+    @property
+    def upper_directory(self) -> str | None:
+        """The container's own layer, with the storage driver overlay."""
+        return t.cast("str | None", ((self.raw.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir"))
+
+    @property
+    def mounts(self) -> list[Json]:
+        return self.raw.get("Mounts") or []
 
     @property
     def labels(self) -> dict[str, str]:
@@ -488,18 +507,15 @@ class LibpodClient:
         mode = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))["mode"]
         return bool(mode & GO_MODE_DIRECTORY)
 
-    def update_restart_policy(self, name: str, policy: RestartPolicy) -> None:
+    def update_restart_policy(self, container: Container, policy: RestartPolicy) -> None:
         params = {"restartPolicy": policy.name}
         if policy.name == "on-failure" and policy.retries:
             params["restartRetries"] = str(policy.retries)
-        doing = f"Setting the restart policy of container {name[:12]}"
-        self._request(
-            "POST",
-            f"/containers/{_part(name)}/update",
-            doing,
-            params=self.check_supported(params),
-            json_body={},
-        )
+        # Limits that are not repeated here are gone for the next start (seen with 5.4 and 5.8).
+        body = {"r_limits": container.ulimits}
+        doing = f"Setting the restart policy of container {container.name}"
+        path = f"/containers/{container.id}/update"
+        self._request("POST", path, doing, params=self.check_supported(params), json_body=body)
 
     def create_container(self, spec: Json) -> str:
         """Create, but do not start; returns the ID."""
@@ -533,6 +549,9 @@ class LibpodClient:
     def remove_image(self, name: str) -> None:
         with contextlib.suppress(NotFound):
             self._request("DELETE", f"/images/{_part(name)}", f"Removing image {name}")
+
+    def volume(self, name: str) -> Json | None:
+        return self._find(f"/volumes/{_part(name)}/json", f"Inspecting volume {name}")
 
     def volume_names(self) -> set[str]:
         found = self._get("/volumes/json", "Listing volumes")

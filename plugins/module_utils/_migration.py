@@ -119,8 +119,18 @@ class Migration:
             return [
                 *self._checkpointer().findings(self.container),
                 *_compat.restore_findings(self.subject, facts, _compat.RestoreRequest()),
+                *self._volume_findings(),
                 *_compat.version_findings(self.source.host, self.destination.host),
             ]
+
+    def _volume_findings(self) -> list[_compat.Finding]:
+        here = self.source.client
+        volumes = {name: here.volume(name) or {} for name in self.subject.volumes}
+        users: dict[str, list[str]] = {name: [] for name in volumes}
+        for other in here.each_container() if volumes else ():
+            for name in set(other.volumes) & set(volumes):
+                users[name] += [other.name] if other.id != self.container.id else []
+        return list(_compat.volume_findings(self.container, volumes, users))
 
     def _taken_addresses(self) -> list[str]:
         wanted = set(self.container.addresses)
@@ -218,6 +228,8 @@ class Migration:
         except OutcomeUnknown as error:
             raise self._nowhere_started(str(error)) from error
         except RestoredAndEnded as error:
+            if error.exit_code == 0:
+                raise self._ended_there(error) from error
             self._remove_ended(error)
             raise self._returned(error) from error
         except Exception as error:
@@ -229,6 +241,13 @@ class Migration:
             remedy=f"If it does not run on the destination: podman_restore here, name={self.subject.name} "
             "tcp_established=true file_locks=true.",
             location="unknown",
+        )
+
+    def _ended_there(self, error: FerryError) -> MigrationFailed:
+        return MigrationFailed(
+            f"{error} It has done its work, so it is left on the destination and nothing is started on the source.",
+            remedy="Remove what is left of it on the source.",
+            location="destination",
         )
 
     def _remove_ended(self, error: FerryError) -> None:

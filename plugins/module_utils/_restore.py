@@ -24,6 +24,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     FerryError,
+    NotFound,
     OutcomeUnknown,
     RestoredAndEnded,
     RestoreFailed,
@@ -243,7 +244,8 @@ class Restorer:
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
         try:
             return self._result(answer.get("Id") or name, answer)
-        except TransportError as error:
+        except (TransportError, NotFound) as error:
+            # One of --rm that has ended is gone.
             raise _unknown(doing, error, name, "It was restored, but cannot be looked at.") from error
 
     # -- from an image ----------------------------------------------------------------------------------------
@@ -274,8 +276,8 @@ class Restorer:
         container = self.client.container(name)
         if not container.running:
             raise RestoredAndEnded(
-                f"The container {container.name} was restored and is {container.status} now.",
-                remedy="Look at podman logs for its last words.",
+                f"The container {container.name} was restored, and its process has ended with {container.exit_code}.",
+                container.exit_code,
             )
         return {
             "name": container.name,

@@ -3,12 +3,17 @@
 #
 # Private to this collection: nothing here is an interface for others.
 
-"""Files of the image that a container modified, and that podman's export leaves out.
+"""Changes of a container's root filesystem that podman's export does not keep.
 
-podman asks whether a modified path exists on the *host* before it archives it, and drops it in silence if it does
-not (``CRCreateRootFsDiffTar`` in pkg/checkpoint/crutils/checkpoint_restore_utils.go, every version). It also keeps
-neither owner nor mode of modified directories. Both come back here. The API's copy call is of no use for it: it
-answers with root as the owner of everything.
+Seen in every version (``CRCreateRootFsDiffTar`` in pkg/checkpoint/crutils/checkpoint_restore_utils.go):
+
+- A modified file is archived only if the *host* has a file of the same path, and dropped in silence otherwise.
+- Owner, mode and extended attributes of directories of the image are not kept; one whose owner alone changed is not
+  even among the changes.
+- A directory that was removed and made again counts as deleted. Its new files are archived, and removed again by the
+  restore, which deletes last.
+
+The API's copy call is of no use for them: it answers with root as the owner of everything.
 """
 
 from __future__ import annotations
@@ -19,37 +24,79 @@ import stat
 import tarfile
 import typing as t
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Member, RootfsAdditions, members
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
 
-MODIFIED = 0
+MODIFIED, DELETED = 0, 2
+REPLACEMENT = "\ufffd"
+"""What JSON has in the place of bytes that are not UTF-8."""
+
 XATTR = "SCHILY.xattr."
 """What Go's archive/tar and containers/storage call extended attributes in a tar."""
 
+MOUNTED_OVER = ("/dev", "/proc", "/run", "/sys")
 
-def modified_paths(client: LibpodClient, container: Container) -> list[str]:
-    """Absolute paths of the image's files and directories that differ, parents first."""
+
+@dataclass(frozen=True)
+class Changes:
+    """Absolute paths of the image's files that the container modified or deleted."""
+
+    modified: frozenset[str]
+    deleted: frozenset[str]
+    unnamed: bool
+    """Whether a name is not UTF-8, and so not to be known from the API."""
+
+
+def list_changes(client: LibpodClient, container: Container) -> Changes:
+    """:raises ApiError: if podman cannot list them."""
     changes = client.changes(container)
-    return sorted(change["Path"] for change in changes if change["Kind"] == MODIFIED and change["Path"] != "/")
+    by_kind = {
+        kind: frozenset(change["Path"] for change in changes if change["Kind"] == kind and change["Path"] != "/")
+        for kind in (MODIFIED, DELETED)
+    }
+    unnamed = any(REPLACEMENT in change["Path"] for change in changes)
+    return Changes(by_kind[MODIFIED], by_kind[DELETED], unnamed)
 
 
-def collect_modified(client: LibpodClient, container: Container, spool: t.IO[bytes]) -> RootfsAdditions:
-    """Read every modified file, and the header of every modified directory, from the container.
+def collect_changes(client: LibpodClient, container: Container, spool: t.IO[bytes]) -> RootfsAdditions:
+    """Read from the container what podman's archive of its root filesystem lacks.
 
     :param container: best a stopped one, so that nothing changes meanwhile.
     :param spool: an open file that takes the copies.
     :raises ApiError: if the container cannot be read.
+    :raises ArchiveError: if a file cannot be found by its name.
     """
     additions = RootfsAdditions(spool)
-    paths = modified_paths(client, container)
-    if not paths:
-        return additions
+    changes = list_changes(client, container)
+    if changes.unnamed:
+        raise ArchiveError(f"Container {container.name} changed files whose names are not UTF-8.")
     with _mounted(client, container) as root:
-        entries = _from_disk(root, paths) if root else _from_export(client, container, paths)
-        for name, member in entries:
-            additions.add(name, member)
+        if root is not None:
+            entries = _from_disk(root, changes, _upper_directories(container))
+        else:
+            entries = _from_export(client, container, changes)
+        seen = set()
+        for path, member in entries:
+            seen.add(path)
+            if member is not None:
+                additions.add(path, member, again=path in changes.deleted)
+    missing = changes.modified - seen
+    if missing and not client.container(container.id).running:
+        raise ArchiveError(f"Files of container {container.name} cannot be found: {', '.join(sorted(missing)[:5])}.")
     return additions
+
+
+def _upper_directories(container: Container) -> set[str]:
+    """Directories that the container's own layer has, as far as they can be seen from here."""
+    upper = container.upper_directory
+    found = set()
+    for folder, folders, _files in os.walk(upper) if upper else ():
+        base = "/" + os.path.relpath(folder, upper)
+        found |= {os.path.normpath(f"{base}/{name}") for name in folders if not os.path.islink(f"{folder}/{name}")}
+    return {path for path in found if not path.startswith(MOUNTED_OVER)}
 
 
 @contextlib.contextmanager
@@ -65,18 +112,14 @@ def _mounted(client: LibpodClient, container: Container) -> Iterator[str | None]
         client.unmount(container)
 
 
-def _from_disk(root: str, paths: list[str]) -> Iterator[tuple[str, Member]]:
+def _from_disk(root: str, changes: Changes, directories: set[str]) -> Iterator[tuple[str, Member | None]]:
     base = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    links: dict[tuple[int, int], str] = {}
     try:
-        for path in paths:
-            # One that still runs may have removed it since; podman then has it among the deleted ones.
-            with (
-                contextlib.suppress(FileNotFoundError, NotADirectoryError),
-                _parent(base, path) as (parent, name),
-            ):
-                member = _member(parent, name)
-                if member is not None:
-                    yield path.lstrip("/"), member
+        # Sorted, a directory comes before what is in it.
+        for path in sorted(changes.modified | changes.deleted | directories):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), _parent(base, path) as (parent, name):
+                yield path, _member(parent, name, path, links)
     finally:
         os.close(base)
 
@@ -96,7 +139,7 @@ def _parent(base: int, path: str) -> Iterator[tuple[int, str]]:
         os.close(current)
 
 
-def _member(parent: int, name: str) -> Member | None:
+def _member(parent: int, name: str, path: str, links: dict[tuple[int, int], str]) -> Member | None:
     status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if stat.S_ISSOCK(status.st_mode):
         # A tar has no form for it; podman leaves it out, and CRIU makes it anew.
@@ -110,6 +153,10 @@ def _member(parent: int, name: str) -> Member | None:
     )
     if stat.S_ISLNK(status.st_mode):
         info.type, info.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=parent)
+        return Member(info, None)
+    first = links.setdefault((status.st_dev, status.st_ino), path)
+    if first != path and not stat.S_ISDIR(status.st_mode):
+        info.type, info.linkname = tarfile.LNKTYPE, first.lstrip("/")
         return Member(info, None)
     if stat.S_ISREG(status.st_mode):
         file = open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent), "rb")
@@ -145,20 +192,21 @@ def _extended_attributes(descriptor: int) -> dict[str, str]:
     return found
 
 
-def _from_export(client: LibpodClient, container: Container, paths: list[str]) -> Iterator[tuple[str, Member]]:
+def _from_export(client: LibpodClient, container: Container, changes: Changes) -> Iterator[tuple[str, Member | None]]:
     """From a tar of the whole root filesystem: slow, and the only other way that keeps the owners."""
-    wanted = {path.lstrip("/") for path in paths}
-    with client.export_rootfs(container) as stream:
-        for member in members(stream):
-            if member.name in wanted:
-                yield member.name, member
+    wanted = changes.modified | changes.deleted
+    if wanted:
+        with client.export_rootfs(container) as stream:
+            for member in members(stream):
+                if f"/{member.name}" in wanted:
+                    yield f"/{member.name}", member
 
 
-def host_lacks(client: LibpodClient, container: Container, paths: list[str]) -> list[str]:
+def host_lacks(client: LibpodClient, container: Container, paths: t.Iterable[str]) -> list[str]:
     """Of modified paths, the files that podman's own export drops because the host has no such file.
 
     Where the host's files cannot be seen from here, that is every modified file.
     """
     local = client.transport.is_local
-    suspects = [path for path in paths if not (local and os.path.lexists(path) and not os.path.isdir(path))]
+    suspects = [path for path in sorted(paths) if not (local and os.path.lexists(path) and not os.path.isdir(path))]
     return [path for path in suspects if not client.is_directory(container, path)]

@@ -66,13 +66,13 @@ class Hold:
         """Servers before 5.1 cannot change it; there the risk that podman has stays."""
         with contextlib.suppress(UnsupportedParameter):
             if self.policy.active:
-                self.client.update_restart_policy(self.container.id, RestartPolicy("no", 0))
+                self.client.update_restart_policy(self.container, RestartPolicy("no", 0))
 
     def release(self) -> None:
         """Give the container its restart policy back, where it still is, and let go of it."""
         if self.policy.active and self.client.find_container(self.container.id) is not None:
             with contextlib.suppress(UnsupportedParameter):
-                self.client.update_restart_policy(self.container.id, self.policy)
+                self.client.update_restart_policy(self.container, self.policy)
         self.client.remove_container(self._name)
 
 
