@@ -38,6 +38,9 @@ RECORD = 512
 END = bytes(2 * RECORD)
 ROOTFS_DIFF = "rootfs-diff.tar"
 DELETED_FILES = "deleted.files"
+VOLUME_ROOT = "FERRY.volume.root"
+"""Extended header with owner, group and mode of a volume's root; vendors' keys are in capitals (pax(1))."""
+
 
 MOST_JSON = 16 * BLOCK
 """No config.dump is that large; a larger one is not read into memory."""
@@ -150,6 +153,7 @@ class Contents:
     sizes: dict[str, int] = field(default_factory=dict)
     images: dict[str, bytes] = field(default_factory=dict)
     needs_previous: bool = False
+    volume_roots: dict[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, t.Any]:
@@ -347,7 +351,8 @@ def rewritten(
     contents: Contents,
     *,
     additions: RootfsAdditions | None = None,
-    config_changes: dict[str, t.Any] | None = None,
+    change_config: t.Callable[[dict[str, t.Any]], dict[str, t.Any]] | None = None,
+    volume_roots: dict[str, str] | None = None,
     ignore_volumes: bool = False,
     previous: Reader | None = None,
 ) -> Iterator[bytes]:
@@ -356,7 +361,8 @@ def rewritten(
     The last bytes come only after the source proved to be whole, so nobody can take a broken one for complete.
 
     :param contents: filled while the archive goes by.
-    :param config_changes: keys of config.dump to set.
+    :param change_config: makes of config.dump what shall be in the archive.
+    :param volume_roots: owner, group and mode of volumes' roots, to travel with them.
     :param ignore_volumes: leave out the volumes, which podman's API always exports.
     :param previous: a pre-checkpoint whose pages go along.
     :raises ArchiveError: if a source is damaged or cut short.
@@ -366,6 +372,9 @@ def rewritten(
         if ignore_volumes and member.name.split("/", 1)[0] == "volumes":
             continue
         data = _watched(member, contents)
+        root = (volume_roots or {}).get(_volume_of(member))
+        if root is not None:
+            member.info.pax_headers = {**member.info.pax_headers, VOLUME_ROOT: root}
         if member.name == ROOTFS_DIFF and extra is not None:
             larger = _resized(member.info, member.info.size + extra.size)
             yield from _entry(larger, _chained(extra.chunks(), data))
@@ -375,8 +384,9 @@ def rewritten(
             paths = json.loads(b"".join(data))
             text = json.dumps([path for path in paths if path not in additions.made_again]).encode()
             yield from _entry(_resized(member.info, len(text)), [text])
-        elif member.name == "config.dump" and config_changes:
-            text = _changed_json(b"".join(data), config_changes)
+        elif member.name == "config.dump" and change_config is not None:
+            # The keys' order and every value that is not changed stay as Go wrote them.
+            text = json.dumps(change_config(json.loads(b"".join(data))), separators=(",", ":")).encode()
             yield from _entry(_resized(member.info, len(text)), [text])
         else:
             yield from _entry(member.info, data)
@@ -407,6 +417,8 @@ def _previous(source: Reader) -> Iterator[bytes]:
 def _watched(member: Member, contents: Contents) -> Iterator[bytes]:
     """The data of a member; documents and small images are noted as they pass."""
     contents.sizes[member.name] = member.info.size if member.info.isreg() else 0
+    if VOLUME_ROOT in member.info.pax_headers:
+        contents.volume_roots[_volume_of(member)] = member.info.pax_headers[VOLUME_ROOT]
     if member.name == "checkpoint/parent" and member.info.issym():
         contents.needs_previous = True
     most = _wanted(member, contents)
@@ -423,6 +435,12 @@ def _watched(member: Member, contents: Contents) -> Iterator[bytes]:
         contents.documents[member.name] = _document(member.name, bytes(noted))
     else:
         contents.images[member.name] = bytes(noted)
+
+
+def _volume_of(member: Member) -> str:
+    """Name of the volume whose content a member is; empty for the others."""
+    is_volume = member.name.startswith("volumes/") and member.name.endswith(".tar")
+    return member.name[len("volumes/") : -len(".tar")] if is_volume else ""
 
 
 def _wanted(member: Member, contents: Contents) -> int:
@@ -442,14 +460,6 @@ def _document(name: str, text: bytes) -> t.Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ArchiveError(f"The archive's {name} is not JSON: {error}.") from error
-
-
-def _changed_json(text: bytes, changes: dict[str, t.Any]) -> bytes:
-    document = json.loads(text)
-    if not isinstance(document, dict):
-        raise ArchiveError("The archive's config.dump is not an object.")
-    # The keys' order and every other value stay as Go wrote them.
-    return json.dumps({**document, **changes}, separators=(",", ":")).encode()
 
 
 def _entry(info: tarfile.TarInfo, data: Iterable[bytes]) -> Iterator[bytes]:

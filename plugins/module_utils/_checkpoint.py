@@ -41,6 +41,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
     list_changes,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import kept_safe
+from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots, without_copy_up
 
 RETRY_DELAY = 0.5
 """Seconds between two tries of a dump that met a connection in flight: a handshake is over by then."""
@@ -248,9 +249,17 @@ class Checkpointer:
                 stream,
                 contents,
                 additions=additions,
-                config_changes={"restart_policy": policy.name, "restart_retries": policy.retries},
+                volume_roots=volume_roots(self.client, container),
+                change_config=lambda config: _restorable_config(config, policy),
                 ignore_volumes=request.ignore_volumes,
             )
+
+
+def _restorable_config(config: Json, policy: RestartPolicy) -> Json:
+    changes: Json = {"restart_policy": policy.name, "restart_retries": policy.retries}
+    if config.get("namedVolumes"):
+        changes["namedVolumes"] = without_copy_up(config["namedVolumes"])
+    return {**config, **changes}
 
 
 def retried(client: LibpodClient, container: Container, retries: int, dump: t.Callable[[], T]) -> T:

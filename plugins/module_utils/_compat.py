@@ -288,6 +288,12 @@ def _is_overlay(mount: Json) -> bool:
     )
 
 
+def volume_root_findings(problems: list[str]) -> list[Finding]:
+    """Volumes whose root did not get its owner and mode back."""
+    remedy = "Set it with chown and chmod on the volume's mountpoint."
+    return [Finding("volume_root", problem, remedy, severity="warning") for problem in problems]
+
+
 def volume_findings(container: Container, volumes: dict[str, Json], users: dict[str, list[str]]) -> Iterator[Finding]:
     """What a volume would lose on its way to another host.
 

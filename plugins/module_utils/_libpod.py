@@ -486,6 +486,13 @@ class LibpodClient:
         response = self._request("GET", f"/containers/{_part(name)}/archive", doing, params={"path": path}, stream=True)
         return Stream(response, doing)
 
+    def copy_in(self, container: Container, path: str, archive: bytes) -> None:
+        """Unpack a tar into a directory of a container, with the owners that it has."""
+        doing = f"Writing into {path} of container {container.name}"
+        # Without this parameter everything would be given to the container's user.
+        params = {"path": path, "copyUIDGID": "false"}
+        self._request("PUT", f"/containers/{container.id}/archive", doing, params=params, body=iter([archive]))
+
     def export_rootfs(self, container: Container) -> Stream:
         """A tar of the container's whole root filesystem, with its owners."""
         doing = f"Reading the files of container {container.name}"

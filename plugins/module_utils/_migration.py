@@ -194,7 +194,8 @@ class Migration:
             "bytes": self.progress.sent,
             "phases": self.progress.phases,
             "tcp": self.tcp,
-            "findings": [finding.as_dict() for finding in _compat.guard_findings(guard.table, guard.left)],
+            "findings": arrived.pop("findings")
+            + [finding.as_dict() for finding in _compat.guard_findings(guard.table, guard.left)],
         }
 
     def _bring_image(self) -> None:
@@ -221,10 +222,11 @@ class Migration:
         )
         doing = f"Restoring container {subject.name} on the destination"
         try:
+            contents = Contents()
             with self.progress.phase("freeze"):
-                chunks = self._frozen(policy)
+                chunks = self._frozen(policy, contents)
             with self.progress.phase("transfer_and_restore"):
-                return restorer.import_chunks(self.progress.counted(chunks), subject, None, doing)
+                return restorer.import_chunks(self.progress.counted(chunks), contents, subject, None, doing)
         except OutcomeUnknown as error:
             raise self._nowhere_started(str(error)) from error
         except RestoredAndEnded as error:
@@ -262,9 +264,9 @@ class Migration:
             with contextlib.suppress(FerryError):
                 there.remove_volume(volume)
 
-    def _frozen(self, policy: RestartPolicy) -> Iterator[bytes]:
+    def _frozen(self, policy: RestartPolicy, contents: Contents) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
-        chunks = self._checkpointer().export(self.container, Contents(), tempfile.TemporaryFile(), policy)
+        chunks = self._checkpointer().export(self.container, contents, tempfile.TemporaryFile(), policy)
         first = next(chunks)
 
         def all_of_it() -> Iterator[bytes]:

@@ -24,7 +24,6 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     FerryError,
-    NotFound,
     OutcomeUnknown,
     RestoredAndEnded,
     RestoreFailed,
@@ -42,6 +41,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import settle
+from ansible_collections.ferry.podman.plugins.module_utils._volumes import set_volume_roots
 
 
 def gather_facts(
@@ -229,13 +229,17 @@ class Restorer:
         :raises RestoreFailed: and nothing of it is left.
         """
         doing = f"Restoring container {new_name or subject.name}"
-        chunks = rewritten(source, Contents(), previous=previous)
-        return self.import_chunks(chunks, subject, new_name, doing)
+        contents = Contents()
+        chunks = rewritten(source, contents, previous=previous)
+        return self.import_chunks(chunks, contents, subject, new_name, doing)
 
     def import_chunks(
-        self, chunks: Iterable[bytes], subject: _compat.Subject, new_name: str | None, doing: str
+        self, chunks: Iterable[bytes], contents: Contents, subject: _compat.Subject, new_name: str | None, doing: str
     ) -> Json:
-        """Restore from a tar that is made as it goes; see ``restore_archive``."""
+        """Restore from a tar that is made as it goes; see ``restore_archive``.
+
+        :param contents: filled by the time that the last chunk has gone.
+        """
         volumes = [] if self.options.ignore_volumes else subject.volumes
         name = new_name or subject.id
         answer: Json = {}
@@ -243,9 +247,14 @@ class Restorer:
         with nothing_left_behind(self.client, name, volumes, doing, upload):
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
         try:
-            return self._result(answer.get("Id") or name, answer)
-        except (TransportError, NotFound) as error:
-            # One of --rm that has ended is gone.
+            result = self._result(answer.get("Id") or name, answer)
+            roots = {} if self.options.ignore_volumes else contents.volume_roots
+            problems = set_volume_roots(self.client, self.client.container(result["id"]), roots) if roots else []
+            return {**result, "findings": [finding.as_dict() for finding in _compat.volume_root_findings(problems)]}
+        except RestoredAndEnded:
+            raise
+        except Exception as error:
+            # It has run, whatever went wrong since: one of --rm may have ended and be gone.
             raise _unknown(doing, error, name, "It was restored, but cannot be looked at.") from error
 
     # -- from an image ----------------------------------------------------------------------------------------

@@ -372,6 +372,9 @@ def carry_out(module: FerryModule, steps: list) -> None:
         described = {key: value for key, value in state.items() if key != "status"}
         if action is not None and not module.check_mode:
             described = action()
+            found = described.pop("findings", [])
+            module.warn_of(found)
+            module.result["findings"] = module.result.get("findings", []) + found
         results.append({**described, "changed": action is not None})
         # One by one: if a later one fails, this tells of those before it.
         module.result["changed"] = module.result["changed"] or action is not None
