@@ -284,7 +284,9 @@ def restorable_findings(container: Container) -> Iterator[Finding]:
 
 def _is_overlay(mount: Json) -> bool:
     return (
-        mount.get("Type") == "image" or "O" in (mount.get("Options") or []) or "/userdata/overlay/" in mount["Source"]
+        mount.get("Type") == "image"
+        or "O" in (mount.get("Options") or [])
+        or "/userdata/overlay/" in mount.get("Source", "")
     )
 
 

@@ -86,9 +86,11 @@ class ArchiveFile:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._temporary)
+        # Closing writes what is still in the buffer, and fails once more where the disk is full.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def _remove_abandoned(directory: str, prefix: str) -> None:

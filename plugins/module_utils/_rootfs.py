@@ -73,9 +73,12 @@ def collect_changes(client: LibpodClient, container: Container, spool: t.IO[byte
     changes = list_changes(client, container)
     if changes.unnamed:
         raise ArchiveError(f"Container {container.name} changed files whose names are not UTF-8.")
+    directories = _upper_directories(client, container)
+    if not (changes.modified or changes.deleted or directories):
+        return additions
     with _mounted(client, container) as root:
         if root is not None:
-            entries = _from_disk(root, changes, _upper_directories(container))
+            entries = _from_disk(root, changes, directories)
         else:
             entries = _from_export(client, container, changes)
         seen = set()
@@ -89,9 +92,9 @@ def collect_changes(client: LibpodClient, container: Container, spool: t.IO[byte
     return additions
 
 
-def _upper_directories(container: Container) -> set[str]:
+def _upper_directories(client: LibpodClient, container: Container) -> set[str]:
     """Directories that the container's own layer has, as far as they can be seen from here."""
-    upper = container.upper_directory
+    upper = container.upper_directory if client.transport.is_local else None
     found = set()
     for folder, folders, _files in os.walk(upper) if upper else ():
         base = "/" + os.path.relpath(folder, upper)

@@ -34,7 +34,7 @@ def volume_roots(client: LibpodClient, container: Container) -> dict[str, str]:
     found = {}
     for mount in _volume_mounts(container) if client.transport.is_local else ():
         try:
-            status = os.stat(mount["Source"])
+            status = os.stat(mount.get("Source", ""))
         except OSError:
             continue
         found[mount["Name"]] = f"{status.st_uid}:{status.st_gid}:{stat.S_IMODE(status.st_mode):o}"

@@ -193,17 +193,15 @@ class Node:
         command += ["--diff"] if diff else []
         command += ["-e", json.dumps(extra)] if extra else []
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0", "COLUMNS": "4000"}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
+        self._later.callback(process.wait)
+        self._later.callback(process.kill)
+        return process
 
-    def module(self, module: str, *, timeout: float = 120, **options: t.Any) -> Result:
-        process = self.start_module(module, **options)
-        try:
-            return parsed(*process.communicate(timeout=timeout))
-        finally:
-            process.kill()
-            process.wait()
+    def module(self, module: str, **options: t.Any) -> Result:
+        return parsed(*self.start_module(module, **options).communicate(timeout=120))
 
     def modules(self, module: str, *several: Json) -> list[Result]:
         """Run a module once for each set of options, as the tasks of one playbook: it takes half the time."""

@@ -180,6 +180,23 @@ def test_everything_moves(road: Road) -> None:
     assert values["downtime_ms"] >= values["phases"]["freeze"] > 0
 
 
+def test_files_that_podman_itself_loses(road: Road) -> None:
+    """What is removed and made again, links, owners of directories; and the same in volumes."""
+    flags = ("-v", "it-image:/only/sub", "-v", "it-root:/data", "--restart", "always", "--ulimit", "nofile=1000:2000")
+    box = road.source.start("counter", *flags)
+    box.sh("rm /only/sub/h; chown 70:71 /data; chmod 1777 /data; chown 5:6 /only/sub; chmod 700 /only/sub")
+    box.sh("rm -rf /etc/ssl; mkdir -m 750 /etc/ssl; chown 8:9 /etc/ssl; echo precious >/etc/ssl/own; rm /etc/issue")
+    box.sh("mkdir /etc/issue; chown 33:44 /usr/share; echo x >>/only/f; ln /only/f /only/link")
+    look = "ls -A /etc/ssl /etc/issue /only/sub /only; stat -c '%n %u:%g %a %h' /data /only/sub /etc/ssl /usr/share /only/f"
+    before = box.sh(look)
+    assert "own" in before
+    assert road.move(box).changed
+    moved = road.arrived(box)
+    assert moved.sh(look) == before
+    limits = {limit["Name"]: limit["Soft"] for limit in moved.inspect()["HostConfig"]["Ulimits"]}
+    assert limits["RLIMIT_NOFILE"] == 1000
+
+
 def test_logs_move_and_go_on(road: Road) -> None:
     box = road.source.start()
     wait_until(lambda: len(box.logged()) > 1, "a line of log")
@@ -268,6 +285,18 @@ def test_every_reason_against_a_move_is_given_at_once(road: Road) -> None:
     result = refused(road, box, "name_in_use", "volume_exists", "network_absent")
     assert "it-both" in result.msg
     assert "it-here" in result.msg
+
+
+def test_what_could_not_be_restored_is_refused(road: Road) -> None:
+    box = road.source.start("counter", "--init", "-v", "/srv:/overlay:O", "-v", "it-shared:/data")
+    road.source.start("counter", "-v", "it-shared:/data")
+    refused(road, box, "init", "overlay_mount", "volume_shared")
+
+
+def test_volume_with_options_is_refused(road: Road) -> None:
+    road.source.sh("mkdir -p /srv/it; podman volume create --opt type=none --opt o=bind --opt device=/srv/it it-opt")
+    box = road.source.start("counter", "-v", "it-opt:/data")
+    refused(road, box, "volume_options")
 
 
 def test_stopped_container_is_refused(road: Road) -> None:

@@ -51,7 +51,10 @@ def test_options_of_checkpoint(host: Node) -> None:
         ({"retries": -1}, "retries is -1; it must be 0 or more."),
         ({"dest": "/no/such/directory/a"}, "cannot be written: No such file or directory. Give a path in an existing"),
         ({"name": [box.name, other.name], "dest": ARCHIVE}, "dest must be a directory for several containers"),
-        ({"name": [box.name, other.name], "create_image": "it"}, f"create_image takes one container; these are {both}."),
+        (
+            {"name": [box.name, other.name], "create_image": "it"},
+            f"create_image takes one container; these are {both}.",
+        ),
         ({"name": [box.name, "it-nobody"]}, 'no container with name or ID "it-nobody" found'),
         ({"pre_checkpoint": True, "dest": ARCHIVE}, "[no_memory_tracking]"),
         ({"with_previous": True}, "[no_memory_tracking]"),
