@@ -16,6 +16,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 import tarfile
 import traceback
 import typing as t
@@ -41,6 +42,7 @@ DELETED_FILES = "deleted.files"
 VOLUME_ROOT = "FERRY.volume.root"
 """Extended header with owner, group and mode of a volume's root; vendors' keys are in capitals (pax(1))."""
 
+_OWNER_AND_MODE = re.compile("[0-9]{1,10}:[0-9]{1,10}:[0-7]{1,4}")
 
 MOST_JSON = 16 * BLOCK
 """No config.dump is that large; a larger one is not read into memory."""
@@ -417,8 +419,11 @@ def _previous(source: Reader) -> Iterator[bytes]:
 def _watched(member: Member, contents: Contents) -> Iterator[bytes]:
     """The data of a member; documents and small images are noted as they pass."""
     contents.sizes[member.name] = member.info.size if member.info.isreg() else 0
-    if VOLUME_ROOT in member.info.pax_headers:
-        contents.volume_roots[_volume_of(member)] = member.info.pax_headers[VOLUME_ROOT]
+    root, volume = member.info.pax_headers.get(VOLUME_ROOT), _volume_of(member)
+    if volume and root is not None:
+        if not _OWNER_AND_MODE.fullmatch(root):
+            raise ArchiveError(f"The archive's {member.name} says {root!r} of its root, which is no owner and mode.")
+        contents.volume_roots[volume] = root
     if member.name == "checkpoint/parent" and member.info.issym():
         contents.needs_previous = True
     most = _wanted(member, contents)

@@ -40,7 +40,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
     host_lacks,
     list_changes,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import kept_safe
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import finish_stop, kept_safe
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots, without_copy_up
 
 RETRY_DELAY = 0.5
@@ -335,6 +335,7 @@ def _brought_back(client: LibpodClient, container: Container, options: Checkpoin
             return f"The container {container.name} was not stopped by this run, and is {now.status}."
         try:
             restore = RestoreOptions(tcp_established=options.tcp_established, file_locks=options.file_locks)
+            finish_stop(client, now)
             client.restore(container.id, restore, f"Bringing container {container.name} back")
             return f"The container {container.name} runs again from the same memory."
         except ApiError as refusal:

@@ -40,7 +40,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RestoreOptions,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
-from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import settle
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import finish_stop, settle
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import set_volume_roots
 
 
@@ -198,6 +198,7 @@ class Restorer:
         doing = f"Restoring container {container.name}"
         try:
             with exclusive(self.client, container):
+                finish_stop(self.client, container)
                 answer = self.client.restore(container.id, self._options(None), doing)
         except ApiError as error:
             log = read_log(self.client, container, "restore.log")

@@ -37,7 +37,7 @@ REPLACEMENT = "\ufffd"
 XATTR = "SCHILY.xattr."
 """What Go's archive/tar and containers/storage call extended attributes in a tar."""
 
-MOUNTED_OVER = ("/dev", "/proc", "/run", "/sys")
+MOUNTED_OVER = ("dev", "proc", "run", "sys")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _upper_directories(client: LibpodClient, container: Container) -> set[str]:
     for folder, folders, _files in os.walk(upper) if upper else ():
         base = "/" + os.path.relpath(folder, upper)
         found |= {os.path.normpath(f"{base}/{name}") for name in folders if not os.path.islink(f"{folder}/{name}")}
-    return {path for path in found if not path.startswith(MOUNTED_OVER)}
+    return {path for path in found if path.split("/")[1] not in MOUNTED_OVER}
 
 
 @contextlib.contextmanager

@@ -160,10 +160,11 @@ class Node:
         run(LAB, "service", self.name, action)
 
     @contextlib.contextmanager
-    def other_service(self, *flags: str) -> Iterator[str]:
+    def other_service(self, *flags: str, **environment: str) -> Iterator[str]:
         """One more podman service on the host, with other flags; gives its URL."""
+        variables = [f"{name}={value}" for name, value in environment.items()]
         path = f"{SCRATCH}/service.sock"
-        service = self.popen("podman", *flags, "system", "service", "--time", "0", f"unix://{path}")
+        service = self.popen("env", *variables, "podman", *flags, "system", "service", "--time", "0", f"unix://{path}")
         try:
             wait_until(lambda: self.exists(path), "another service")
             yield f"unix://{path}"

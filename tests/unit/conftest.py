@@ -85,7 +85,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.read_body(request)
             self.reply(*answer)
 
-    do_POST = do_DELETE = do_HEAD = do_GET
+    do_POST = do_PUT = do_DELETE = do_HEAD = do_GET
 
     def read_body(self, request: Request) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -332,8 +332,16 @@ def inspect_json() -> t.Callable[..., Json]:
             "OCIRuntime": "crun",
             "Name": "web",
             "Mounts": [
-                {"Type": "volume", "Name": "data", "Destination": "/data", "Driver": "local", "RW": True},
-                {"Type": "bind", "Source": "/srv/www", "Destination": "/srv/www", "RW": False},
+                {
+                    "Type": "volume",
+                    "Name": "data",
+                    "Source": "/var/lib/containers/storage/volumes/data/_data",
+                    "Destination": "/data",
+                    "Driver": "local",
+                    "Options": ["nosuid", "nodev", "rbind"],
+                    "RW": True,
+                },
+                {"Type": "bind", "Source": "/srv/www", "Destination": "/srv/www", "Options": ["rbind"], "RW": False},
             ],
             "Dependencies": [],
             "NetworkSettings": {

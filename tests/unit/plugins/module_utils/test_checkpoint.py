@@ -181,6 +181,18 @@ def test_container_that_somebody_else_stopped_stays_stopped(client, podman, make
     assert podman.seen == [INSPECT]
 
 
+def test_container_that_somebody_started_afresh_is_told(client, podman, make_container, inspect_json) -> None:
+    podman.on(INSPECT, inspect_json(State={"StartedAt": "2026-11-20T10:00:00Z"}))
+    said = bring_back(client, make_container(OCIConfigPath="/bundle/config.json"), OPTIONS, FerryError("x"))
+    assert "started the container web afresh" in said and "/bundle/checkpoint" in said
+    assert RESTORE not in podman.seen
+
+
+def test_container_that_somebody_restored_still_runs(client, podman, make_container, inspect_json) -> None:
+    podman.on(INSPECT, inspect_json(State={"StartedAt": "2026-11-20T10:00:00Z", "Restored": True}))
+    assert bring_back(client, make_container(), OPTIONS, FerryError("x")) == "The container web still runs."
+
+
 def test_container_that_is_gone_is_told(client, podman, make_container) -> None:
     podman.on(INSPECT, 404)
     assert bring_back(client, make_container(), OPTIONS, FerryError("x")) == "The container web is gone."
@@ -191,6 +203,7 @@ def test_failed_way_back_says_where_the_checkpoint_is(client, podman, make_conta
     said = bring_back(client, make_container(OCIConfigPath="/bundle/config.json"), OPTIONS, FerryError("x"))
     assert "could not be brought back: Bringing container web back failed: CRIU restoring failed: -52." in said
     assert "Its checkpoint lies in /bundle/checkpoint" in said
+    assert said.endswith("podman_restore with name=web tcp_established=true file_locks=true.")
 
 
 def test_way_back_never_raises(client, podman, make_container) -> None:
@@ -250,7 +263,8 @@ def test_checkpoint_into_an_archive(checkpointer, podman, make_container, archiv
     dest = tmp_path / "web.tar.zst"
     result = checkpointer(dest).run(make_container())
     contents = inspect_file(str(dest))
-    assert contents.config == config_json(restart_policy="no", restart_retries=0)
+    data = {"volumeName": "data", "dest": "/data", "options": ["rw", "nocopy"]}
+    assert contents.config == config_json(restart_policy="no", restart_retries=0, namedVolumes=[data])
     assert result["size"] == dest.stat().st_size
     assert (result["dest"], result["compression"]) == (str(dest), "zstd")
     assert os.listdir(tmp_path) == ["web.tar.zst"]
@@ -264,6 +278,14 @@ def test_volumes_can_stay_out_of_the_archive(checkpointer, podman, make_containe
     checkpointer(tmp_path / "without", compression="none", ignore_volumes=True).run(make_container())
     assert inspect_file(str(tmp_path / "with")).volumes == ["data"]
     assert inspect_file(str(tmp_path / "without")).volumes == []
+
+
+def test_roots_of_volumes_are_in_the_archive(checkpointer, podman, make_container, archives, tmp_path) -> None:
+    (tmp_path / "data").mkdir(mode=0o750)
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint(archives.entry("volumes/data.tar", bytes(512)))))
+    volume = {"Type": "volume", "Name": "data", "Source": str(tmp_path / "data"), "Destination": "/data"}
+    checkpointer(tmp_path / "web.tar").run(make_container(Mounts=[volume]))
+    assert inspect_file(str(tmp_path / "web.tar")).volume_roots == {"data": f"{os.getuid()}:{os.getgid()}:750"}
 
 
 def test_modified_files_are_in_the_archive(checkpointer, podman, make_container, archives, tmp_path) -> None:
@@ -365,6 +387,22 @@ def test_image_that_would_lack_files_is_refused_beforehand(checkpointer, podman,
     assert [finding.code for finding in findings] == ["files_dropped"]
     assert checkpointer(create_image="saved:1", ignore_rootfs=True).findings(make_container()) == []
     assert checkpointer(dest="/tmp/web.tar").findings(make_container()) == []
+
+
+def test_changes_that_podman_cannot_list_are_found_beforehand(checkpointer, podman, make_container) -> None:
+    """It would fail on them after the freeze."""
+    podman.on(CHANGES, podman.error(500, "not a directory"))
+    for options in ({"dest": "/a.tar"}, {"create_image": "saved:1"}):
+        findings = checkpointer(**options).findings(make_container())
+        assert [finding.code for finding in findings] == ["changes_unknown"]
+        assert "not a directory" in findings[0].message
+        assert checkpointer(**options, ignore_rootfs=True).findings(make_container()) == []
+    assert checkpointer().findings(make_container()) == []
+
+
+def test_names_that_podman_cannot_say_are_found_beforehand(checkpointer, podman, make_container) -> None:
+    podman.on(CHANGES, [{"Path": "/caf\ufffd", "Kind": 1}])
+    assert [finding.code for finding in checkpointer("/a.tar").findings(make_container())] == ["file_names"]
 
 
 def test_image_that_lacks_files_after_all_brings_the_container_back(checkpointer, podman, make_container) -> None:

@@ -150,17 +150,101 @@ def test_host_speaks_first(make_container, make_host) -> None:
     assert codes(findings) == ["rootless", "not_running"]
 
 
-def test_dropped_files(make_container) -> None:
-    container = make_container()
-    assert codes(_compat.dropped_findings(container, [])) == []
-    (finding,) = _compat.dropped_findings(container, ["/a", "/b"])
-    assert finding.code == "files_dropped"
-    assert "modified: /a, /b. " in finding.message
+@pytest.mark.parametrize(
+    ("dropped", "unnamed", "found"),
+    [
+        ([], False, []),
+        (["/a"], False, ["files_dropped"]),
+        ([], True, ["file_names"]),
+        (["/a"], True, ["file_names", "files_dropped"]),
+    ],
+)
+def test_files(make_container, dropped, unnamed, found) -> None:
+    assert codes(_compat.file_findings(make_container(), dropped, unnamed=unnamed)) == found
 
 
-def test_of_many_dropped_files_a_few_are_named(make_container) -> None:
-    (finding,) = _compat.dropped_findings(make_container(), [f"/{number}" for number in range(8)])
-    assert "/0, /1, /2, /3, /4 and 3 more" in finding.message
+@pytest.mark.parametrize(
+    ("number", "named"),
+    [
+        (2, "modified: /0, /1. "),
+        (5, "modified: /0, /1, /2, /3, /4. "),
+        (8, "modified: /0, /1, /2, /3, /4 and 3 more. "),
+    ],
+)
+def test_a_few_dropped_files_are_named(make_container, number, named) -> None:
+    (finding,) = _compat.file_findings(make_container(), [f"/{n}" for n in range(number)], unnamed=False)
+    assert named in finding.message
+
+
+def test_changes_that_podman_cannot_list(make_container) -> None:
+    (finding,) = _compat.unlisted_findings(make_container(), "not a directory.")
+    assert (finding.code, finding.severity) == ("changes_unknown", "blocker")
+    assert "not a directory." in finding.message
+
+
+def mounted(**changes) -> dict:
+    return {"Mounts": [{"Type": "bind", "Source": "/srv", "Destination": "/srv", "Options": ["rbind"], **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"HostConfig": {"Init": False, "Cgroups": "default"}}, []),
+        ({"HostConfig": {"Init": True}}, ["init"]),
+        ({"HostConfig": {"Cgroups": "disabled"}}, ["no_cgroup"]),
+        (mounted(), []),
+        (mounted(Options=None), []),
+        (mounted(Type="image"), ["overlay_mount"]),
+        (mounted(Options=["O", "rbind"]), ["overlay_mount"]),
+        (mounted(Source="/var/lib/x/userdata/overlay/1/merge"), ["overlay_mount"]),
+        ({"HostConfig": {"Init": True, "Cgroups": "disabled"}, **mounted(Type="image")},
+         ["init", "no_cgroup", "overlay_mount"]),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_restored(make_container, make_host, changes, found) -> None:
+    container = make_container(**changes)
+    assert codes(_compat.restorable_findings(container)) == found
+    every = _compat.checkpoint_findings(
+        container, make_host(), exports=False, creates_image=False, pre_checkpoint=False
+    )
+    assert codes(every) == found
+
+
+def test_overlay_mounts_are_named_once(make_container) -> None:
+    (finding,) = _compat.restorable_findings(make_container(Mounts=[*mounted(Type="image")["Mounts"]] * 2))
+    assert "(:O) at /srv; " in finding.message
+
+
+@pytest.mark.parametrize(
+    ("volume", "users", "found"),
+    [
+        ({"Driver": "local", "Options": {}, "Labels": {}}, [], []),
+        ({}, [], []),
+        ({}, ["db"], [("volume_shared", "blocker")]),
+        ({"Options": {"type": "nfs"}}, [], [("volume_options", "blocker")]),
+        ({"Driver": "rclone"}, [], [("volume_options", "blocker")]),
+        ({"Labels": {"a": "b"}}, [], [("volume_labels", "warning")]),
+        (
+            {"Driver": "rclone", "Labels": {"a": "b"}},
+            ["db", "app"],
+            [("volume_shared", "blocker"), ("volume_options", "blocker"), ("volume_labels", "warning")],
+        ),
+    ],
+)
+def test_volume_on_its_way(make_container, volume, users, found) -> None:
+    findings = list(_compat.volume_findings(make_container(), {"data": volume}, {"data": users}))
+    assert [(finding.code, finding.severity) for finding in findings] == found
+    for finding in findings:
+        assert "volume data " in finding.message
+    if users:
+        assert ", ".join(users) in findings[0].message
+
+
+def test_root_of_a_volume_that_could_not_be_set() -> None:
+    assert _compat.volume_root_findings([]) == []
+    (finding,) = _compat.volume_root_findings(["The root of volume data should be 1:1:700."])
+    assert (finding.code, finding.severity) == ("volume_root", "warning")
+    assert finding.message == "The root of volume data should be 1:1:700."
 
 
 @pytest.mark.parametrize(

@@ -153,10 +153,10 @@ def test_parameter_is_sent_where_it_counts(client, libpod) -> None:
     assert libpod.request(IMPORT).query["tcpClose"] == "true"
 
 
-def test_restart_policy_before_5_1_is_not_sent(client, libpod) -> None:
+def test_restart_policy_before_5_1_is_not_sent(client, libpod, make_container) -> None:
     libpod.headers["Libpod-API-Version"] = "5.0.3"
     with pytest.raises(UnsupportedParameter, match="restartPolicy"):
-        client.update_restart_policy("web", RestartPolicy("no", 0))
+        client.update_restart_policy(make_container(), RestartPolicy("no", 0))
     assert libpod.seen == []
 
 
@@ -169,12 +169,34 @@ def test_restart_policy_before_5_1_is_not_sent(client, libpod) -> None:
         (RestartPolicy("on-failure", 3), {"restartPolicy": "on-failure", "restartRetries": "3"}),
     ],
 )
-def test_restart_policy_is_set(client, libpod, policy, query) -> None:
-    libpod.on("POST /containers/web/update", {"ID": "1"})
-    client.update_restart_policy("web", policy)
-    request = libpod.request("POST /containers/web/update")
-    assert request.query == query
-    assert json.loads(request.body) == {}
+def test_restart_policy_is_set(client, libpod, make_container, policy, query) -> None:
+    container = make_container()
+    update = f"POST /containers/{container.id}/update"
+    libpod.on(update, {"ID": "1"})
+    client.update_restart_policy(container, policy)
+    assert libpod.request(update).query == query
+    assert json.loads(libpod.request(update).body) == {"r_limits": []}
+
+
+def test_limits_are_repeated_with_the_policy(client, libpod, make_container) -> None:
+    """Or podman would forget them."""
+    container = make_container(HostConfig={"Ulimits": [{"Name": "RLIMIT_NOFILE", "Soft": 512, "Hard": 1024}]})
+    update = f"POST /containers/{container.id}/update"
+    libpod.on(update, {"ID": "1"})
+    client.update_restart_policy(container, RestartPolicy("no", 0))
+    assert json.loads(libpod.request(update).body) == {
+        "r_limits": [{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 1024}]
+    }
+
+
+def test_archive_is_unpacked_with_its_owners(client, libpod, make_container) -> None:
+    container = make_container()
+    put = f"PUT /containers/{container.id}/archive"
+    libpod.on(put, 200)
+    client.copy_in(container, "/srv", b"tar")
+    request = libpod.request(put)
+    assert request.query == {"path": "/srv", "copyUIDGID": "false"}
+    assert (request.body, request.headers["Content-Type"]) == (b"tar", "application/x-tar")
 
 
 # -- what inspect answers -------------------------------------------------------------------------------------

@@ -122,6 +122,17 @@ def test_archive_arrives_whole(move) -> None:
     assert inspect(io.BytesIO(upload.body)).config["name"] == "web"
 
 
+def test_roots_of_volumes_go_along(move, archives, make_container, tmp_path) -> None:
+    tmp_path.chmod(0o711)
+    put = f"PUT /containers/{ID}/archive"
+    move.source.on(CHECKPOINT, move.source.archive(archives.checkpoint(archives.entry("volumes/data.tar"))))
+    move.destination.on(put, move.destination.error(500, "read-only file system"))
+    volume = {"Type": "volume", "Name": "data", "Source": str(tmp_path), "Destination": "/data"}
+    (finding,) = move.run(container=make_container(Mounts=[volume]))["findings"]
+    assert finding["code"] == "volume_root"
+    assert put in move.destination.seen
+
+
 def test_connections_and_locks_are_kept(move) -> None:
     move.run()
     assert move.source.request(CHECKPOINT).query == {"tcpEstablished": "true", "fileLocks": "true", "export": "true"}
@@ -464,15 +475,24 @@ def test_volume_that_cannot_be_removed_does_not_hide_the_reason(move, inspect_js
 @pytest.fixture
 def ended(move, inspect_json):
     """It was restored on the destination, and its process has ended."""
-    move.destination.on(INSPECT, inspect_json("exited"))
+    move.destination.on(INSPECT, inspect_json("exited", State={"ExitCode": 1}))
     move.destination.on(REMOVE, [])
     move.destination.on("DELETE /volumes/data", 204)
     return move
 
 
+def test_container_that_has_done_its_work_is_not_run_again(ended, inspect_json) -> None:
+    ended.destination.on(INSPECT, inspect_json("exited", State={"ExitCode": 0}))
+    error = ended.failed()
+    assert error.facts["location"] == "destination"
+    assert "It has done its work" in str(error)
+    assert not ended.started_on_the_source
+    assert not [request for request in ended.destination.seen if request.startswith("DELETE")]
+
+
 def test_container_that_ended_at_once_runs_on_the_source_again(ended) -> None:
     error = ended.failed()
-    assert "web was restored and is exited now" in str(error)
+    assert "web was restored, and its process has ended with 1" in str(error)
     assert ended.destination.seen[-2:] == [REMOVE, "DELETE /volumes/data"]
     assert ended.destination.request(REMOVE).query["force"] == "false"
     assert_it_runs_on_the_source_again(ended, error)
@@ -637,6 +657,16 @@ def test_address_that_somebody_has_is_found(move, inspect_json, tcp, driver, sta
     move.destination.on("GET /containers/other/json", inspect_json(status, Id="other", Name="other"))
     move.destination.on(INSPECT, 404)
     assert [finding.code for finding in move.migration(tcp=tcp).assess()] == ([code] if code else [])
+
+
+def test_volume_that_another_container_has_is_found(move, inspect_json) -> None:
+    move.source.on("GET /containers/json", [{"Id": ID}, {"Id": "other"}])
+    move.source.on("GET /containers/other/json", inspect_json(Id="other", Name="db"))
+    move.source.on("GET /volumes/data/json", {"Name": "data", "Driver": "local", "Labels": {"a": "b"}})
+    move.destination.on(INSPECT, 404)
+    findings = move.migration().assess()
+    assert [finding.code for finding in findings] == ["volume_shared", "volume_labels"]
+    assert "is also that of db:" in findings[0].message
 
 
 def test_missing_image_is_no_reason(move) -> None:

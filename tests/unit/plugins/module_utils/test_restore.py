@@ -14,6 +14,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ArchiveError,
     FerryError,
     OutcomeUnknown,
+    RestoredAndEnded,
     RestoreFailed,
     TransportError,
 )
@@ -221,8 +222,50 @@ def test_volumes_that_are_shared_are_never_removed(restorer, podman, archives) -
 
 def test_container_that_ended_at_once_is_a_failure(restorer, podman, archives, inspect_json) -> None:
     podman.on(IMPORT, {"Id": ID})
-    podman.on(INSPECT, inspect_json("exited"))
-    with pytest.raises(RestoreFailed, match="web was restored and is exited now. Look at podman logs"):
+    podman.on(INSPECT, inspect_json("exited", State={"ExitCode": 3}))
+    with pytest.raises(RestoredAndEnded, match="web was restored, and its process has ended with 3") as error:
+        restorer().restore_archive(io.BytesIO(archives.checkpoint()), SUBJECT, None)
+    assert error.value.exit_code == 3
+
+
+PUT = f"PUT /containers/{ID}/archive"
+
+
+@pytest.fixture
+def archive_with_a_root(archives) -> io.BytesIO:
+    header = {"FERRY.volume.root": "999:999:700"}
+    return io.BytesIO(archives.checkpoint(archives.entry("volumes/data.tar", bytes(512), pax_headers=header)))
+
+
+def test_roots_of_volumes_are_set_when_it_runs(restorer, podman, archive_with_a_root, inspect_json) -> None:
+    podman.on(IMPORT, {"Id": ID})
+    podman.on(INSPECT, inspect_json())
+    podman.on(PUT, 200)
+    result = restorer().restore_archive(archive_with_a_root, SUBJECT, None)
+    assert podman.seen.index(IMPORT) < podman.seen.index(PUT)
+    assert result["findings"] == []
+
+
+def test_roots_of_volumes_that_are_shared_stay(restorer, podman, archive_with_a_root, inspect_json) -> None:
+    podman.on(IMPORT, {"Id": ID})
+    podman.on(INSPECT, inspect_json())
+    restorer(ignore_volumes=True).restore_archive(archive_with_a_root, SUBJECT, None)
+    assert PUT not in podman.seen
+
+
+@pytest.mark.parametrize("answer", ["error", "die"])
+def test_root_that_cannot_be_set_is_a_warning(restorer, podman, archive_with_a_root, inspect_json, answer) -> None:
+    podman.on(IMPORT, {"Id": ID})
+    podman.on(INSPECT, inspect_json())
+    podman.on(PUT, podman.error(500, "read-only file system") if answer == "error" else podman.die)
+    (finding,) = restorer().restore_archive(archive_with_a_root, SUBJECT, None)["findings"]
+    assert (finding["code"], finding["severity"]) == ("volume_root", "warning")
+    assert "999:999:700" in finding["message"]
+
+
+def test_container_of_rm_that_is_gone_again_has_run(restorer, podman, archives) -> None:
+    podman.on(IMPORT, {"Id": ID})
+    with pytest.raises(OutcomeUnknown, match="It was restored, but cannot be looked at"):
         restorer().restore_archive(io.BytesIO(archives.checkpoint()), SUBJECT, None)
 
 

@@ -14,12 +14,13 @@ import tarfile
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import RootfsAdditions, members
-from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, ArchiveError
 from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
+    Changes,
     _from_disk,
-    collect_modified,
+    collect_changes,
     host_lacks,
-    modified_paths,
+    list_changes,
 )
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
@@ -34,12 +35,16 @@ def root(tmp_path) -> pathlib.Path:
     return tmp_path / "root"
 
 
+def entries(root: pathlib.Path, *paths: str) -> list:
+    return list(_from_disk(str(root), Changes(frozenset(paths), frozenset(), False), set()))
+
+
 def found(root: pathlib.Path, *paths: str) -> dict[str, tarfile.TarInfo]:
-    return {name: member.info for name, member in _from_disk(str(root), list(paths))}
+    return {path: member.info for path, member in entries(root, *paths) if member is not None}
 
 
 def contents(root: pathlib.Path, *paths: str) -> dict[str, bytes]:
-    return {name: b"".join(member.chunks()) for name, member in _from_disk(str(root), list(paths))}
+    return {path: b"".join(member.chunks()) for path, member in entries(root, *paths) if member is not None}
 
 
 def test_file_is_read_with_its_attributes(root) -> None:
@@ -50,7 +55,7 @@ def test_file_is_read_with_its_attributes(root) -> None:
     (info,) = found(root, "/etc/app.conf").values()
     assert (info.type, info.mode, info.size, info.mtime) == (tarfile.REGTYPE, 0o4751, 7000, 1_234_567_890.5)
     assert (info.uid, info.gid) == (os.getuid(), os.getgid())
-    assert contents(root, "/etc/app.conf") == {"etc/app.conf": b"changed" * 1000}
+    assert contents(root, "/etc/app.conf") == {"/etc/app.conf": b"changed" * 1000}
 
 
 def test_extended_attributes_go_along(root) -> None:
@@ -62,8 +67,8 @@ def test_extended_attributes_go_along(root) -> None:
     except OSError:
         pytest.skip("this file system has no extended attributes of users")
     infos = found(root, "/etc", "/etc/app.conf")
-    assert infos["etc/app.conf"].pax_headers["SCHILY.xattr.user.note"] == "\x01\udcff"
-    assert infos["etc"].pax_headers["SCHILY.xattr.user.note"] == "directory"
+    assert infos["/etc/app.conf"].pax_headers["SCHILY.xattr.user.note"] == "\x01\udcff"
+    assert infos["/etc"].pax_headers["SCHILY.xattr.user.note"] == "directory"
 
 
 def test_directory_is_a_header(root) -> None:
@@ -76,7 +81,7 @@ def test_link_is_kept_as_a_link(root) -> None:
     (root / "etc" / "link").symlink_to("../../outside/secret")
     (info,) = found(root, "/etc/link").values()
     assert (info.type, info.linkname) == (tarfile.SYMTYPE, "../../outside/secret")
-    assert contents(root, "/etc/link") == {"etc/link": b""}
+    assert contents(root, "/etc/link") == {"/etc/link": b""}
 
 
 def test_pipe_is_kept_as_a_pipe(root) -> None:
@@ -91,7 +96,9 @@ def test_socket_is_left_out_as_podman_does(root, monkeypatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind("socket")
     (root / "etc" / "motd").write_text("x")
-    assert list(found(root, "/etc/motd", "/etc/socket")) == ["etc/motd"]
+    assert list(found(root, "/etc/motd", "/etc/socket")) == ["/etc/motd"]
+    # Left out, but not missed.
+    assert [path for path, _member in entries(root, "/etc/motd", "/etc/socket")] == ["/etc/motd", "/etc/socket"]
 
 
 @pytest.mark.parametrize("target", ["../outside", "/", "."])
@@ -109,7 +116,20 @@ def test_absolute_link_to_the_host_leads_nowhere(root, tmp_path) -> None:
 @pytest.mark.parametrize("path", ["/etc/gone", "/gone/too", "/etc/motd/below"])
 def test_what_vanished_is_skipped(root, path) -> None:
     (root / "etc" / "motd").write_text("x")
-    assert list(found(root, path, "/etc/motd")) == ["etc/motd"]
+    assert list(found(root, path, "/etc/motd")) == ["/etc/motd"]
+
+
+def test_files_that_are_one_stay_one(root) -> None:
+    (root / "etc" / "a").write_text("x")
+    os.link(root / "etc" / "a", root / "etc" / "b")
+    infos = found(root, "/etc/b", "/etc/a")
+    assert infos["/etc/a"].type == tarfile.REGTYPE
+    assert (infos["/etc/b"].type, infos["/etc/b"].linkname) == (tarfile.LNKTYPE, "etc/a")
+
+
+def test_directories_come_before_what_is_in_them(root) -> None:
+    (root / "etc" / "motd").write_text("x")
+    assert [path for path, _member in entries(root, "/etc/motd", "/etc")] == ["/etc", "/etc/motd"]
 
 
 def test_no_descriptors_stay_open(root) -> None:
@@ -132,38 +152,74 @@ def changed(libpod, container, *changes: tuple[str, int]) -> None:
     libpod.on(f"GET /containers/{container.id}/changes", listed)
 
 
-def test_modified_paths_are_those_of_the_image_parents_first(client, libpod, container) -> None:
-    changed(
-        libpod,
-        container,
-        ("/etc/b", MODIFIED),
-        ("/", MODIFIED),
-        ("/etc", MODIFIED),
-        ("/var/new", ADDED),
-        ("/bin/old", DELETED),
-    )
-    assert modified_paths(client, container) == ["/etc", "/etc/b"]
+def test_changes_are_told_apart(client, libpod, container) -> None:
+    changed(libpod, container, ("/etc", MODIFIED), ("/", MODIFIED), ("/var/new", ADDED), ("/bin/old", DELETED))
+    assert list_changes(client, container) == Changes(frozenset({"/etc"}), frozenset({"/bin/old"}), False)
 
 
-def test_container_without_changes_is_not_mounted(client, libpod, container) -> None:
-    changed(libpod, container, ("/var/new", ADDED))
-    assert collect_modified(client, container, io.BytesIO()).names == []
-    assert libpod.seen == [f"GET /containers/{container.id}/changes"]
+@pytest.mark.parametrize("kind", [MODIFIED, ADDED, DELETED])
+def test_name_that_is_no_text_cannot_be_carried_over(client, libpod, container, kind) -> None:
+    changed(libpod, container, ("/etc/caf\ufffd", kind))
+    assert list_changes(client, container).unnamed
+    with pytest.raises(ArchiveError, match="whose names are not UTF-8"):
+        collect_changes(client, container, io.BytesIO())
 
 
-def test_modified_files_are_read_from_the_mounted_root(client, libpod, container, root) -> None:
-    (root / "etc" / "motd").write_text("hello")
-    changed(libpod, container, ("/etc", MODIFIED), ("/etc/motd", MODIFIED), ("/etc/gone", MODIFIED))
+@pytest.fixture
+def mounted(libpod, container, root):
+    """The container's root can be seen from here."""
     libpod.on(f"POST /containers/{container.id}/mount", libpod.text(200, f"{root}\n"))
     libpod.on(f"POST /containers/{container.id}/unmount", 204)
-    additions = collect_modified(client, container, io.BytesIO())
-    assert additions.names == ["etc", "etc/motd"]
-    read = [
-        (member.name, b"".join(member.chunks()))
-        for member in members(io.BytesIO(b"".join(additions.chunks()) + bytes(1024)))
-    ]
-    assert read == [("etc", b""), ("etc/motd", b"hello")]
+    libpod.on(f"GET /containers/{container.id}/json", container.raw)
+    return root
+
+
+def read(additions: RootfsAdditions) -> list:
+    archive = io.BytesIO(b"".join(additions.chunks()) + bytes(1024))
+    return [(member.name, b"".join(member.chunks())) for member in members(archive)]
+
+
+def test_modified_files_are_read_from_the_mounted_root(client, libpod, container, mounted) -> None:
+    (mounted / "etc" / "motd").write_text("hello")
+    changed(libpod, container, ("/etc", MODIFIED), ("/etc/motd", MODIFIED), ("/etc/new", ADDED), ("/bin", DELETED))
+    additions = collect_changes(client, container, io.BytesIO())
+    assert (additions.paths, additions.made_again) == ({"/etc", "/etc/motd"}, set())
+    assert read(additions) == [("etc", b""), ("etc/motd", b"hello")]
     assert libpod.seen[-1] == f"POST /containers/{container.id}/unmount"
+
+
+def test_directory_that_was_made_again_is_there(client, libpod, container, mounted) -> None:
+    changed(libpod, container, ("/etc", DELETED), ("/bin", DELETED))
+    additions = collect_changes(client, container, io.BytesIO())
+    assert additions.made_again == {"/etc"}
+
+
+def test_directories_of_the_containers_layer_keep_their_owners(
+    client, libpod, container, make_container, mounted, tmp_path
+) -> None:
+    """Of one whose owner alone changed podman says nothing."""
+    for name in ("etc", "development", "dev/shm", "run/lock", "etc/deep"):
+        (tmp_path / "upper" / name).mkdir(parents=True, exist_ok=True)
+        (mounted / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "upper" / "link").symlink_to("etc")
+    changed(libpod, container)
+    container = make_container("exited", GraphDriver={"Data": {"UpperDir": str(tmp_path / "upper")}})
+    additions = collect_changes(client, container, io.BytesIO())
+    assert additions.paths == {"/etc", "/etc/deep", "/development"}
+
+
+def test_modified_file_that_cannot_be_found_is_missed(client, libpod, container, mounted) -> None:
+    changed(libpod, container, ("/etc/gone", MODIFIED))
+    with pytest.raises(ArchiveError, match="cannot be found: /etc/gone"):
+        collect_changes(client, container, io.BytesIO())
+
+
+def test_file_that_a_running_container_removed_meanwhile_is_not_missed(
+    client, libpod, container, mounted, inspect_json
+) -> None:
+    changed(libpod, container, ("/etc/gone", MODIFIED))
+    libpod.on(f"GET /containers/{container.id}/json", inspect_json())
+    assert collect_changes(client, container, io.BytesIO()).paths == set()
 
 
 def exported(archives) -> bytes:
@@ -176,43 +232,51 @@ def exported(archives) -> bytes:
     )
 
 
-def test_root_that_cannot_be_seen_from_here_is_read_from_an_export(client, libpod, container, archives) -> None:
-    changed(libpod, container, ("/etc/motd", MODIFIED))
+@pytest.fixture
+def unseen(libpod, container, mounted):
+    """The container's root cannot be seen from here."""
     libpod.on(f"POST /containers/{container.id}/mount", libpod.text(200, "/nonexistent/merged"))
-    libpod.on(f"POST /containers/{container.id}/unmount", 204)
+
+
+def test_root_that_cannot_be_seen_from_here_is_read_from_an_export(client, libpod, container, archives, unseen) -> None:
+    changed(libpod, container, ("/etc/motd", MODIFIED))
     libpod.on(f"GET /containers/{container.id}/export", libpod.archive(exported(archives)))
-    additions = collect_modified(client, container, io.BytesIO())
+    additions = collect_changes(client, container, io.BytesIO())
     (member,) = members(io.BytesIO(b"".join(additions.chunks()) + bytes(1024)))
     assert (member.name, member.info.uid) == ("etc/motd", 1000)
+
+
+def test_export_is_not_read_in_vain(client, libpod, container, unseen) -> None:
+    changed(libpod, container, ("/var/new", ADDED))
+    assert collect_changes(client, container, io.BytesIO()).paths == set()
+    assert f"GET /containers/{container.id}/export" not in libpod.seen
 
 
 def test_root_of_another_host_is_not_mounted(libpod, forwarded, container, archives) -> None:
     remote = forwarded(libpod)
     changed(libpod, container, ("/etc/motd", MODIFIED))
     libpod.on(f"GET /containers/{container.id}/export", libpod.archive(exported(archives)))
-    assert collect_modified(remote, container, io.BytesIO()).names == ["etc/motd"]
+    assert collect_changes(remote, container, io.BytesIO()).paths == {"/etc/motd"}
     assert [request for request in libpod.seen if request.endswith("mount")] == []
 
 
-def test_container_is_unmounted_after_a_failure(client, libpod, container, archives) -> None:
+def test_container_is_unmounted_after_a_failure(client, libpod, container, unseen) -> None:
     changed(libpod, container, ("/etc/motd", MODIFIED))
-    libpod.on(f"POST /containers/{container.id}/mount", libpod.text(200, "/nonexistent/merged"))
-    libpod.on(f"POST /containers/{container.id}/unmount", 204)
     libpod.on(f"GET /containers/{container.id}/export", libpod.error(500, "no"))
     with pytest.raises(ApiError, match="Reading the files of container web failed: no"):
-        collect_modified(client, container, io.BytesIO())
+        collect_changes(client, container, io.BytesIO())
     assert libpod.seen[-1] == f"POST /containers/{container.id}/unmount"
 
 
-def test_full_disk_under_the_copies_is_told(client, libpod, container, root, tmp_path, file_size_limit) -> None:
-    (root / "etc" / "big").write_bytes(bytes(300_000))
+def test_container_is_unmounted_when_the_disk_is_full(
+    client, libpod, container, mounted, tmp_path, file_size_limit
+) -> None:
+    (mounted / "etc" / "big").write_bytes(bytes(300_000))
     changed(libpod, container, ("/etc/big", MODIFIED))
-    libpod.on(f"POST /containers/{container.id}/mount", libpod.text(200, str(root)))
-    libpod.on(f"POST /containers/{container.id}/unmount", 204)
     file_size_limit(100_000)
     with open(tmp_path / "spool", "w+b", buffering=0) as spool:
-        with pytest.raises((FerryError, OSError), match="File too large"):
-            collect_modified(client, container, spool)
+        with pytest.raises(OSError, match="File too large"):
+            collect_changes(client, container, spool)
     assert libpod.seen[-1] == f"POST /containers/{container.id}/unmount"
 
 
@@ -236,19 +300,3 @@ def test_file_that_is_a_directory_on_the_host_is_dropped_by_podman(client, libpo
 def test_directories_are_never_missed(client, libpod, container) -> None:
     answered_stat(libpod, container, 1 << 31 | 0o755)
     assert host_lacks(client, container, ["/nonexistent"]) == []
-
-
-def test_additions_take_what_comes_from_the_disk(root) -> None:
-    (root / "etc" / "motd").write_text("hello")
-    (root / "etc" / "link").symlink_to("motd")
-    additions = RootfsAdditions(io.BytesIO())
-    for name, member in _from_disk(str(root), ["/etc", "/etc/link", "/etc/motd"]):
-        additions.add(name, member)
-    archive = b"".join(additions.chunks()) + bytes(1024)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        assert [(info.name, info.type) for info in tar] == [
-            ("etc", tarfile.DIRTYPE),
-            ("etc/link", tarfile.SYMTYPE),
-            ("etc/motd", tarfile.REGTYPE),
-        ]
-    assert additions.size == len(archive) - 1024
