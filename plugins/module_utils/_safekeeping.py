@@ -98,11 +98,12 @@ def settle(client: LibpodClient, container: Container) -> None:
 
 
 def finish_stop(client: LibpodClient, container: Container) -> None:
-    """Have podman end a container of ``--rm`` whose removal the hold has stopped half way; else it restores nothing.
+    """Have podman finish with a container whose process has ended, or it does not restore it.
 
-    The API has no call for it, so this works for a service of this host alone. Never raises.
+    It does so by itself, but not where a full disk or, for ``--rm``, the hold has stopped it half way. The API has no
+    call for it, so this works for a service of this host alone. Never raises.
     """
-    if not (client.transport.is_local and container.auto_remove and container.status == "stopped"):
+    if not (client.transport.is_local and container.status == "stopped"):
         return
     with contextlib.suppress(OSError, subprocess.TimeoutExpired, FerryError):
         store = client.info().raw["store"]

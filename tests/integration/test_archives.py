@@ -242,8 +242,8 @@ def test_without_volumes(host: Node) -> None:
     (archive,) = host.info(src=[ARCHIVE]).values["archives"]
     assert archive["volumes"] == []
     box.remove()
-    host.podman("run", "--rm", "--network", "none", "-v", "it-data:/data", "--entrypoint", "sh", "localhost/lab/counter",
-                "-c", "echo meanwhile > /data/file")  # fmt: skip
+    flags = ("--rm", "--network", "none", "-v", "it-data:/data", "--entrypoint", "sh")
+    host.podman("run", *flags, "localhost/lab/counter", "-c", "echo meanwhile > /data/file")
     host.restore(src=ARCHIVE, ignore_volumes=True)
     assert box.sh("cat /data/file") == "meanwhile"
     box.counts_on()

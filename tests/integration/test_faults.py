@@ -181,8 +181,9 @@ exec /usr/bin/python3 "$@"
 
 
 @pytest.mark.parametrize(
-    ("kind", "moment"), [("plain", "archive"), ("rm", "freeze"), ("rm", "archive"), ("always", "freeze"), ("always", "archive")]
-)  # fmt: skip
+    ("kind", "moment"),
+    [("plain", "archive"), ("rm", "freeze"), ("rm", "archive"), ("always", "freeze"), ("always", "archive")],
+)
 def test_module_killed_during_export(host: Node, kind: str, moment: str) -> None:
     box = keeper(host, kind, 100)
     memory = box.memory()
