@@ -39,11 +39,16 @@ def bring_up() -> str:
     here = run(LAB, "inventory", check=False).strip()
     number = max(len(HOSTS), len(hosts_in(pathlib.Path(here).read_text())) if here else 0)
     run(LAB, "up", "--hosts", str(number), "--flavour", "mixed", timeout=1200)
-    for name in HOSTS:
-        run(LAB, "service", name, "start")
+    with alone_with(*HOSTS):
+        for name in HOSTS:
+            run(LAB, "service", name, "start")
+        prepare()
+    return pathlib.Path(inventory()).read_text()
+
+
+def prepare() -> None:
     playbook = [str(ROOT / ".venv/bin/ansible-playbook"), "ferry.podman.prepare", "-i", inventory()]
     run(*playbook, "--limit", ",".join(HOSTS), timeout=300)
-    return pathlib.Path(inventory()).read_text()
 
 
 def once(path: pathlib.Path) -> str:

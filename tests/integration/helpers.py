@@ -291,6 +291,7 @@ class Node:
         traces = sorted(thing for thing in left if thing.startswith("file ") or " ferry-" in thing)
         for kind in ("container", "volume", "image"):
             self._remove(kind, [thing.split()[1] for thing in left if thing.startswith(kind)])
+        self._remove_networks([name for name in self.files("/run/netns") if f"netns {name}" not in self._baseline])
         self.sh(f"rm -rf {SCRATCH}")
         return traces
 
@@ -303,8 +304,13 @@ class Node:
         if idents:
             self.podman(*command[kind], *idents, check=False)
 
+    def _remove_networks(self, names: list[str]) -> None:
+        """What podman leaves of a killed service's containers would answer for their addresses for ever."""
+        for name in names:
+            self.run("ip", "netns", "delete", name, check=False)
+
     def _things(self) -> set[str]:
-        """Containers, volumes and images, and files that only the modules and the service make for a while."""
+        """Containers, volumes, images and networks, and files that only modules and services make for a while."""
         api = "http://d/v5.0.0/libpod/"
         lists = ("containers/json?all=true", "volumes/json", "images/json")
         script = f"""
@@ -313,13 +319,14 @@ class Node:
             done
             ls -d /tmp/ferry-* /var/tmp/ferry-* /var/tmp/checkpoint* /var/tmp/restore* 2>/dev/null || :
             find {SCRATCH} -name '*.partial'
+            ls /run/netns | sed 's/^/netns /'
         """
-        containers, volumes, images, *files = filter(None, self.sh(script).splitlines())
+        containers, volumes, images, *rest = filter(None, self.sh(script).splitlines())
         return {
             *(f"container {found['Id']} {' '.join(found['Names'])}" for found in json.loads(containers)),
             *(f"volume {found['Name']}" for found in json.loads(volumes)),
             *(f"image {found['Id']}" for found in json.loads(images)),
-            *(f"file {path}" for path in files),
+            *(line if line.startswith("netns ") else f"file {line}" for line in rest),
         }
 
 
