@@ -391,6 +391,7 @@ def info_json() -> t.Callable[..., Json]:
             },
             "store": {
                 "graphRoot": "/var/lib/containers/storage",
+                "runRoot": "/run/containers/storage",
                 "graphRootAllocated": 5000,
                 "graphRootUsed": 2000,
                 "imageCopyTmpDir": "/srv/tmp",

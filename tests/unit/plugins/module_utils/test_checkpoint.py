@@ -169,6 +169,17 @@ def test_container_whose_processes_are_gone_does_not_run(client, behind, make_co
     assert behind.seen == [INSPECT, TOP, RESTORE] * 2
 
 
+def test_stop_that_was_cut_short_is_finished_first(
+    client, podman, make_container, inspect_json, info_json, programs
+) -> None:
+    noted = programs("podman", "exit 0")
+    podman.on("GET /info", info_json())
+    podman.on(INSPECT, inspect_json("stopped"))
+    bring_back(client, make_container(), OPTIONS, FerryError("x"))
+    assert noted.read_text().splitlines()[-3:] == ["container", "cleanup", ID]
+    assert podman.seen == [INSPECT, "GET /info", RESTORE]
+
+
 def test_podman_that_never_notices_is_given_up(client, behind, make_container, monkeypatch) -> None:
     monkeypatch.setattr(_checkpoint, "SETTLES_WITHIN", 0.05)
     assert "could not be brought back" in bring_back(client, make_container(), OPTIONS, FerryError("x"))

@@ -121,7 +121,7 @@ def test_image_that_ends_anywhere_is_refused(protobuf) -> None:
     [
         b"\x08",  # a number that is not there
         b"\x08" + b"\x80" * 4,  # one without an end
-        b"\x08" + b"\xff" * 20,  # one that is too long
+        b"\x08" + b"\xff" * 20 + b"\x01",  # one that is too long
         b"\x2a\x05abc",  # fewer bytes than said
         b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\x7f",  # far fewer
         b"\x0b",  # a group, which protobuf has given up

@@ -9,7 +9,12 @@ import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import CheckpointOptions, RestartPolicy
-from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import find_hold, kept_safe, settle
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import (
+    find_hold,
+    finish_stop,
+    kept_safe,
+    settle,
+)
 
 ID, IMAGE_ID = "1f" * 32, "2e" * 32
 HOLD = "ferry-hold-1f1f1f1f1f1f"
@@ -176,3 +181,45 @@ def test_without_a_hold_there_is_nothing_to_settle(client, podman, make_containe
 def test_container_of_that_name_that_holds_another_one_is_none(client, podman, make_container, inspect_json) -> None:
     left_hold(podman, inspect_json, **{"ferry.holds": "1f1f1f1f1f1f" + "0" * 52})
     assert find_hold(client, make_container()) is None
+
+
+# -- a stop that was cut short --------------------------------------------------------------------------------
+
+
+def test_stop_that_was_cut_short_is_finished(client, podman, make_container, info_json, programs) -> None:
+    podman.on("GET /info", info_json())
+    noted = programs("podman", "echo failed >&2; exit 125")
+    finish_stop(client, make_container("stopped"))
+    assert noted.read_text().split() == [
+        "--root",
+        "/var/lib/containers/storage",
+        "--runroot",
+        "/run/containers/storage",
+        "container",
+        "cleanup",
+        ID,
+    ]
+
+
+@pytest.mark.parametrize("status", ["running", "exited", "created", "paused"])
+def test_container_in_any_other_state_is_not_touched(client, podman, make_container, programs, status) -> None:
+    noted = programs("podman", "exit 0")
+    finish_stop(client, make_container(status))
+    assert not noted.exists()
+    assert podman.seen == []
+
+
+def test_stop_on_another_host_is_left_to_podman(podman, forwarded, make_container, programs) -> None:
+    remote, noted = forwarded(podman), programs("podman", "exit 0")
+    finish_stop(remote, make_container("stopped"))
+    assert not noted.exists()
+
+
+def test_stop_that_cannot_be_finished_is_no_failure_of_its_own(
+    client, podman, make_container, info_json, monkeypatch
+) -> None:
+    podman.on("GET /info", podman.error(500, "no"), info_json())
+    monkeypatch.setenv("PATH", "/nonexistent")
+    for _number in range(2):
+        finish_stop(client, make_container("stopped"))
+    assert podman.seen == ["GET /info"] * 2
