@@ -221,6 +221,25 @@ def test_address_is_kept_or_not(host: Node) -> None:
     assert now["MacAddress"] != network["MacAddress"]
 
 
+def test_static_address_is_dropped_for_good(host: Node) -> None:
+    mac = "02:00:00:00:00:77"
+    box = host.start("counter", "--ip", (address := host.free_address()), "--mac-address", mac, network="lan")
+
+    def now() -> tuple[str, str]:
+        network = box.inspect()["NetworkSettings"]["Networks"]["lan"]
+        return network["IPAddress"], network["MacAddress"]
+
+    host.checkpoint(box.name, dest=ARCHIVE)
+    box.remove()
+    host.restore(src=ARCHIVE)
+    assert now() == (address, mac)
+    box.remove()
+    host.restore(src=ARCHIVE, ignore_static_ip=True, ignore_static_mac=True)
+    assert now()[0] != address and now()[1] != mac
+    host.podman("restart", "--time", "0", box.id)
+    assert now()[0] != address and now()[1] != mac
+
+
 def test_without_root_filesystem(host: Node) -> None:
     box = host.start()
     box.sh("echo added > /added; rm /only/g; echo new > /only/f")

@@ -614,7 +614,7 @@ def test_silence_in_the_middle_of_a_stream_is_given_up(connect, libpod, make_con
         libpod.silent(handler, request)
 
     libpod.on(f"GET /containers/{container.id}/export", stall)
-    with connect(libpod.url, timeout=0.3).export_rootfs(container) as stream:
+    with connect(libpod.url, timeout=0.5).export_rootfs(container) as stream:
         assert stream.read(5) == b"hello"
         with pytest.raises(TransportError, match="Reading the files of container web: the answer broke off"):
             stream.read(5)

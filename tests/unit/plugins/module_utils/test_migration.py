@@ -397,7 +397,7 @@ def test_service_that_is_gone_after_the_upload_may_have_restored_it(move) -> Non
 def test_service_that_does_not_have_it_yet_may_still_unpack_it(move, answer) -> None:
     move.destination.on(IMPORT, getattr(move.destination, answer))
     move.destination.on(INSPECT, 404)
-    error = move.failed(timeout=0.5)
+    error = move.failed(timeout=1)
     assert_nothing_was_started(move, error)
     assert "may still be unpacking it" in str(error)
 
