@@ -15,15 +15,12 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
-from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import (
-    Checkpointer,
-    CheckpointRequest,
-    bring_back,
-)
+from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import bring_back
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     FerryError,
     MigrationFailed,
@@ -33,20 +30,17 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     facts_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import uninterrupted
-from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard, parents_and_addresses
+from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
     Container,
-    HostInfo,
     Json,
     LibpodClient,
     RestartPolicy,
     RestoreOptions,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer, gather_facts
+from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import kept_safe, settle
-
-TCP_CLOSE_SINCE = (5, 7, 0)
 
 
 @dataclass
@@ -74,86 +68,25 @@ class Progress:
             yield chunk
 
 
-@dataclass(frozen=True)
-class Side:
-    """One of the two hosts."""
-
-    client: LibpodClient
-    host: HostInfo
-
-    @classmethod
-    def of(cls, client: LibpodClient) -> Side:
-        return cls(client, client.info())
-
-
 class Migration:
-    """The move of one container.
+    """The move of one container."""
 
-    :param tcp: auto, established, close or none.
-    :param retries: how many more times a dump is tried that failed for a passing reason.
-    """
-
-    def __init__(self, source: Side, destination: Side, container: Container, tcp: str, retries: int) -> None:
+    def __init__(self, source: Side, destination: Side, container: Container, request: MoveRequest) -> None:
         self.source = source
         self.destination = destination
         self.container = container
-        self.subject = _compat.Subject.from_container(container, source.host.podman)
+        self.request = request
+        self.assessment = Assessment(source, destination, container, request)
+        self.subject = self.assessment.subject
+        self.tcp = self.assessment.tcp
         self.progress = Progress()
-        self._retries = retries
-        self._networks = {name: destination.client.network(name) for name in self.subject.networks}
-        self.tcp = self._tcp(tcp)
 
     # -- assess -----------------------------------------------------------------------------------------------
 
     def assess(self) -> list[_compat.Finding]:
         """Every reason against the move; nothing has been touched."""
         with self.progress.phase("assess"):
-            facts = gather_facts(self.destination.client, self.destination.host, self.subject, _compat.RestoreRequest())
-            # What the destination lacks of images is brought to it.
-            facts = replace(
-                facts,
-                image_present=bool(self.subject.image_id),
-                taken_addresses=self._taken_addresses(),
-                addresses_may_change=self._addresses_may_change(),
-            )
-            return [
-                *self._checkpointer().findings(self.container),
-                *_compat.restore_findings(self.subject, facts, _compat.RestoreRequest()),
-                *self._volume_findings(),
-                *_compat.version_findings(self.source.host, self.destination.host),
-            ]
-
-    def _volume_findings(self) -> list[_compat.Finding]:
-        here = self.source.client
-        volumes = {name: here.volume(name) or {} for name in self.subject.volumes}
-        users: dict[str, list[str]] = {name: [] for name in volumes}
-        for other in here.each_container() if volumes else ():
-            for name in set(other.volumes) & set(volumes):
-                users[name] += [other.name] if other.id != self.container.id else []
-        return list(_compat.volume_findings(self.container, volumes, users))
-
-    def _taken_addresses(self) -> list[str]:
-        wanted = set(self.container.addresses)
-        if wanted:
-            running = (there for there in self.destination.client.each_container() if there.running)
-            wanted &= {address for there in running for address in there.addresses}
-        return sorted(wanted)
-
-    def _addresses_may_change(self) -> bool:
-        return self.tcp == "close" and not self._guarded()[1]
-
-    def _guarded(self) -> tuple[list[str], list[str]]:
-        networks = {name: self.container.networks[name] for name in self.subject.networks}
-        return parents_and_addresses(networks, self._networks)
-
-    def _tcp(self, wanted: str) -> str:
-        """Settle auto: keep connections where the address moves along, else close them where that is possible."""
-        if wanted != "auto":
-            return wanted
-        _devices, addresses = self._guarded()
-        if addresses or self.destination.host.podman < TCP_CLOSE_SINCE or self.destination.host.runtime != "crun":
-            return "established"
-        return "close"
+            return self.assessment.findings()
 
     def described(self) -> Json:
         """What is known of the container before it moves."""
@@ -173,7 +106,7 @@ class Migration:
             return self._run()
 
     def _run(self) -> Json:
-        devices, addresses = self._guarded() if self.tcp == "established" else ([], [])
+        devices, addresses = self.assessment.guarded if self.tcp == "established" else ([], [])
         guard = Guard(self.destination.client.transport, self.container.id, devices, addresses)
         arrived: Json | None = None
         try:
@@ -266,7 +199,7 @@ class Migration:
 
     def _frozen(self, policy: RestartPolicy, contents: Contents) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
-        chunks = self._checkpointer().export(self.container, contents, tempfile.TemporaryFile(), policy)
+        chunks = self.assessment.checkpointer().export(self.container, contents, tempfile.TemporaryFile(), policy)
         first = next(chunks)
 
         def all_of_it() -> Iterator[bytes]:
@@ -321,7 +254,7 @@ class Migration:
         return CheckpointOptions(tcp_established=self.tcp != "none", file_locks=True)
 
     def _restore_options(self) -> RestoreOptions:
-        another_address = self._addresses_may_change() and bool(self._taken_addresses())
+        another_address = self.assessment.addresses_may_change and bool(self.assessment.taken_addresses())
         return RestoreOptions(
             tcp_established=self.tcp == "established",
             tcp_close=self.tcp == "close",
@@ -329,10 +262,6 @@ class Migration:
             ignore_static_mac=another_address,
             file_locks=True,
         )
-
-    def _checkpointer(self) -> Checkpointer:
-        request = CheckpointRequest(self._checkpoint_options(), dest="", compression="none", retries=self._retries)
-        return Checkpointer(self.source.client, self.source.host, request)
 
 
 def arrived_before(source: LibpodClient, destination: LibpodClient, name: str) -> Container | None:

@@ -155,9 +155,10 @@ criu_log:
 import contextlib
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
-from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, Side, arrived_before
+from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, arrived_before
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 
 
@@ -188,14 +189,14 @@ def finish(module: FerryModule, source: LibpodClient, destination: LibpodClient,
     state = {"location": "destination"}
     module.show_difference({**state, "remains_on": "source"} if remains else state, state)
     if remains is not None and not module.check_mode:
-        Migration(Side.of(source), Side.of(destination), remains, module.params["tcp"], 0).settle()
+        Migration(Side.of(source), Side.of(destination), remains, MoveRequest()).settle()
 
 
 def move(module: FerryModule, source: LibpodClient, destination: LibpodClient) -> None:
     params = module.params
     module.result["location"] = "source"
     container = source.container(params["name"])
-    migration = Migration(Side.of(source), Side.of(destination), container, params["tcp"], params["retries"])
+    migration = Migration(Side.of(source), Side.of(destination), container, request_of(params))
     findings = _compat.refuse_blockers(f"Moving container {container.name}", migration.assess())
     module.warn(findings)
     module.show_difference({"location": "source"}, {"location": "destination"})
@@ -206,6 +207,10 @@ def move(module: FerryModule, source: LibpodClient, destination: LibpodClient) -
         module.result["location"] = "destination"
     found = [finding.as_dict() for finding in findings]
     module.result.update(result, findings=found + result["findings"], changed=True)
+
+
+def request_of(params: dict) -> MoveRequest:
+    return MoveRequest(tcp=params["tcp"], retries=params["retries"])
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils import _checkpoint
 from ansible_collections.ferry.podman.plugins.module_utils._archive import inspect
+from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._errors import MigrationFailed, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._migration import (
     Migration,
     Progress,
-    Side,
     arrived_before,
 )
 
@@ -82,7 +82,7 @@ def move(libpod, other_libpod, connect, make_container, make_host, inspect_json,
 
     def migration_of(source, destination, tcp="established", container=None, podman=(5, 8, 2), retries=1, timeout=5):
         sides = [Side(connect(service.url, timeout), make_host(podman)) for service in (source, destination)]
-        return Migration(*sides, container or make_container(), tcp, retries)
+        return Migration(*sides, container or make_container(), MoveRequest(tcp=tcp, retries=retries))
 
     return Move(libpod, other_libpod, migration_of, inspect_json, archives.checkpoint())
 
@@ -179,7 +179,7 @@ def test_auto_keeps_connections_where_the_address_moves_along(
     move.destination.on("GET /networks/lan/json", {"name": "lan", "driver": driver, "network_interface": "eth1"})
     source = Side(connect(move.source.url), make_host())
     destination = Side(connect(move.destination.url), make_host(podman, host={"ociRuntime": {"name": runtime}}))
-    assert Migration(source, destination, make_container(), "auto", 0).tcp == tcp
+    assert Migration(source, destination, make_container(), MoveRequest()).tcp == tcp
     assert Migration(source, destination, make_container(), "none", 0).tcp == "none"
 
 
