@@ -180,7 +180,8 @@ def test_auto_keeps_connections_where_the_address_moves_along(
     source = Side(connect(move.source.url), make_host())
     destination = Side(connect(move.destination.url), make_host(podman, host={"ociRuntime": {"name": runtime}}))
     assert Migration(source, destination, make_container(), MoveRequest()).tcp == tcp
-    assert Migration(source, destination, make_container(), "none", 0).tcp == "none"
+    none = MoveRequest(tcp="none")
+    assert Migration(source, destination, make_container(), none).tcp == "none"
 
 
 def test_progress_counts_what_left(move) -> None:
