@@ -216,6 +216,15 @@ class Container:
         return os.path.dirname(path) if path else None
 
     @property
+    def has_health_check(self) -> bool:
+        return bool((self.raw["Config"].get("Healthcheck") or {}).get("Test"))
+
+    @property
+    def process_files(self) -> list[str]:
+        """Where conmon notes its own process and the container's, on the service's host."""
+        return [str(self.raw[key]) for key in ("ConmonPidFile", "PidFile") if self.raw.get(key)]
+
+    @property
     def auto_remove(self) -> bool:
         return bool(self.raw["HostConfig"].get("AutoRemove"))
 
@@ -514,6 +523,19 @@ class LibpodClient:
         mode = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))["mode"]
         return bool(mode & GO_MODE_DIRECTORY)
 
+    def path_exists(self, name: str, path: str) -> bool:
+        """Whether there is anything at a path inside a container, running or not."""
+        try:
+            self._request(
+                "HEAD",
+                f"/containers/{_part(name)}/archive",
+                f"Looking at {path} of container {name}",
+                params={"path": path},
+            )
+        except NotFound:
+            return False
+        return True
+
     def update_restart_policy(self, container: Container, policy: RestartPolicy) -> None:
         params = {"restartPolicy": policy.name}
         if policy.name == "on-failure" and policy.retries:
@@ -536,6 +558,20 @@ class LibpodClient:
         """
         params = {"force": "true" if force else "false", "ignore": "true", "volumes": "true"}
         self._request("DELETE", f"/containers/{_part(name)}", f"Removing container {name}", params=params)
+
+    def pause(self, container: Container) -> None:
+        self._request("POST", f"/containers/{container.id}/pause", f"Pausing container {container.name}")
+
+    def unpause(self, container: Container) -> None:
+        self._request("POST", f"/containers/{container.id}/unpause", f"Unpausing container {container.name}")
+
+    def run_health_check(self, container: Container) -> Json:
+        """Run the container's own health check once, now; answers with ``Status`` and ``Log``.
+
+        :raises ApiError: if it has none, or does not run.
+        """
+        doing = f"Checking the health of container {container.name}"
+        return t.cast(Json, self._get(f"/containers/{container.id}/healthcheck", doing))
 
     # -- what containers need ---------------------------------------------------------------------------------
 
@@ -578,6 +614,10 @@ class LibpodClient:
 
     def network(self, name: str) -> Json | None:
         return self._find(f"/networks/{_part(name)}/json", f"Inspecting network {name}")
+
+    def create_network(self, network: Json) -> None:
+        """:param network: as another host's network inspect call answers."""
+        self._request("POST", "/networks/create", f"Creating network {network['name']}", json_body=network)
 
     def secret_names(self) -> set[str]:
         found = self._get("/secrets/json", "Listing secrets")

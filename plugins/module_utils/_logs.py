@@ -11,8 +11,8 @@ import contextlib
 import os
 
 from ansible_collections.ferry.podman.plugins.module_utils import _criu
-from ansible_collections.ferry.podman.plugins.module_utils._archive import members
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._hostfiles import HostFiles
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
 
 MOST_LOG = 1024 * 1024
@@ -39,17 +39,5 @@ def _from_disk(bundle: str, name: str) -> str:
 
 
 def _from_service(client: LibpodClient, container: Container, name: str) -> str:
-    """The API hands out files of containers only: so from one, never started, that mounts the directory."""
-    mount = {"type": "bind", "source": container.bundle, "destination": "/bundle", "options": ["ro"]}
-    reader = f"ferry-log-{container.id[:12]}"
-    spec = {"name": reader, "image": container.image_id, "netns": {"nsmode": "none"}, "mounts": [mount]}
-    client.create_container(spec)
-    try:
-        with client.copy_out(reader, f"/bundle/{name}") as stream:
-            text = b""
-            for member in members(stream):
-                for block in member.chunks():
-                    text = (text + block)[-MOST_LOG:]
-            return text.decode(errors="replace")
-    finally:
-        client.remove_container(reader)
+    with HostFiles(client, container.id, container.image_id, "log") as files:
+        return (files.read(os.path.join(str(container.bundle), name)) or b"").decode(errors="replace")

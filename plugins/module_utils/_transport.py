@@ -193,9 +193,12 @@ class SshForward:
         return said
 
     def close(self) -> None:
-        """End the connection and remove its sockets; never raises."""
+        """End the connection and remove its sockets; never raises, also when it has been closed before."""
+        if self._lock < 0:
+            return
         self._end(self._dir)
         os.close(self._lock)
+        self._lock = -1
 
     def _end(self, directory: str) -> None:
         with contextlib.suppress(TransportError):
@@ -274,10 +277,14 @@ class Transport:
         self.url = url
         self.timeout = timeout
         self.endpoint = Endpoint.parse(url)
+        self._credentials = identity, known_hosts
         self.forward: SshForward | None = None
+        self._open()
+
+    def _open(self) -> None:
         path = self.endpoint.path
         if self.endpoint.host is not None:
-            self.forward = SshForward(self.endpoint, identity, known_hosts, timeout)
+            self.forward = SshForward(self.endpoint, *self._credentials, self.timeout)
             try:
                 self.forward.open()
             except BaseException:
@@ -287,7 +294,15 @@ class Transport:
         self.session = requests.Session()
         self.session.trust_env = False
         self.session.adapters.clear()
-        self.session.mount("http://libpod", UnixAdapter(path, timeout))
+        self.session.mount("http://libpod", UnixAdapter(path, self.timeout))
+
+    def reopen(self) -> None:
+        """Connect anew after the connection was lost.
+
+        :raises TransportError: if it does not come up; it can be tried again.
+        """
+        self.close()
+        self._open()
 
     @property
     def is_local(self) -> bool:

@@ -1,0 +1,120 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""Did the container arrive? For when the answer to its restore is lost.
+
+podman may still be unpacking the archive, so a container that is not there now may be there in a moment. What decides
+it is a fence: a container of the same name, created and never started. Names are unique in podman's own database. If
+the fence can be made, a restore that is still under way fails at that name; if not, the container is there already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    FerryError,
+    OutcomeUnknown,
+    RestoredAndEnded,
+    TransportError,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._orphan import end_orphan, is_orphaned
+
+LABEL = "ferry.fence"
+NEVER_RAN = ("created", "configured", "initialized")
+SECONDS_BETWEEN = 1.0
+
+
+@dataclass
+class Arrival:
+    """One container's, on the destination.
+
+    :param id: of the container, on both hosts.
+    :param image_id: of its image, which the destination has.
+    :param unpacks: asks whether podman is unpacking any archive there; None if that cannot be asked.
+    """
+
+    client: LibpodClient
+    id: str
+    name: str
+    image_id: str
+    unpacks: t.Callable[[], bool | None]
+
+    def settle(self, patience: float) -> Container | None:
+        """The container if it runs there; None if it does not and never will.
+
+        :param patience: seconds in which to ask again when the destination does not answer.
+        :raises RestoredAndEnded: if it ran there and has ended.
+        :raises OutcomeUnknown: if the destination cannot be asked.
+        """
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return self._decided()
+            except RestoredAndEnded:
+                raise
+            except FerryError as error:
+                if time.monotonic() > end:
+                    raise OutcomeUnknown(
+                        f"The destination cannot tell whether {self.name} runs there: {error}"
+                    ) from error
+            time.sleep(SECONDS_BETWEEN)
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        # If that fails, so does the next question, with the reason.
+        with contextlib.suppress(TransportError):
+            self.client.transport.reopen()
+
+    def _decided(self) -> Container | None:
+        there = self.client.find_container(self.id)
+        if there is None:
+            self._fence()
+            # It may have come between the question and the fence.
+            there = self.client.find_container(self.id)
+        if there is None or there.running:
+            return there
+        if there.status not in NEVER_RAN:
+            raise RestoredAndEnded(
+                f"The container {self.name} was restored, and its process has ended with {there.exit_code}.",
+                there.exit_code,
+            )
+        if is_orphaned(self.client, there):
+            end_orphan(self.client, there)
+        # Not by force: it must not be lost if it has come to run meanwhile.
+        self.client.remove_container(there.id, force=False)
+        return None
+
+    def _fence(self) -> None:
+        """:raises ApiError: if the name is taken by then."""
+        if self._standing() is None:
+            labels = {LABEL: self.id}
+            spec = {"name": self.name, "image": self.image_id, "netns": {"nsmode": "none"}, "labels": labels}
+            self.client.create_container(spec)
+
+    def _standing(self) -> Container | None:
+        there = self.client.find_container(self.name)
+        return there if there is not None and there.labels.get(LABEL) == self.id else None
+
+    def lift(self, patience: float, pending_until: float) -> bool:
+        """Remove the fence once no restore can come any more; whether there is none now.
+
+        :param patience: seconds to wait for that.
+        :param pending_until: when the last restore that was begun must be over, in seconds since the epoch.
+        :raises FerryError: if it cannot be removed.
+        """
+        end = time.monotonic() + patience
+        while self._standing() is not None:
+            if time.time() > pending_until or self.unpacks() is False:
+                self.client.remove_container(self.name, force=False)
+                return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(SECONDS_BETWEEN)
+        return True

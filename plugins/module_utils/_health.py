@@ -1,0 +1,62 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""A container's own health check after a restore: run now, and by podman's timer from then on."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
+
+REARMED_BY_UNPAUSE_SINCE = (5, 5, 0)
+"""The podman whose unpause starts the timer of health checks, which a restore does not (container_internal.go)."""
+
+SECONDS_BETWEEN = 1.0
+
+
+def passes(client: LibpodClient, container: Container) -> tuple[bool, str]:
+    """Run the check once; whether it passed, and what it said.
+
+    podman's own status turns only after several failures in a row, so the check's exit code is what counts.
+    """
+    try:
+        answer = client.run_health_check(container)
+    except ApiError as error:
+        return False, str(error)
+    last: Json = (answer.get("Log") or [{}])[-1]
+    if last.get("ExitCode") is None:
+        return answer.get("Status") == "healthy", str(answer.get("Status"))
+    said = str(last.get("Output") or "").strip()[-300:]
+    return last["ExitCode"] == 0, said or f"exit code {last['ExitCode']}"
+
+
+def wait_healthy(client: LibpodClient, container: Container, seconds: float) -> None:
+    """Run the check until it passes.
+
+    :raises FerryError: if it has not passed within that time; with what it said last.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        healthy, said = passes(client, container)
+        if healthy:
+            return
+        if time.monotonic() > end:
+            raise FerryError(
+                f"The health check of container {container.name} has not passed within {seconds:.0f} s: {said}.",
+                remedy="Raise wait_healthy_timeout if it needs longer, or set wait_healthy to false.",
+            )
+        time.sleep(SECONDS_BETWEEN)
+
+
+def rearm(client: LibpodClient, container: Container) -> None:
+    """Have podman's timer run the check again; the pause takes milliseconds.
+
+    :raises FerryError: if the container is left paused, or was not.
+    """
+    if container.has_health_check and client.version >= REARMED_BY_UNPAUSE_SINCE:
+        client.pause(container)
+        client.unpause(container)
