@@ -24,7 +24,11 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     TransportError,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
-from ansible_collections.ferry.podman.plugins.module_utils._orphan import end_orphan, is_orphaned
+from ansible_collections.ferry.podman.plugins.module_utils._orphan import (
+    end_command,
+    end_orphan,
+    is_orphaned,
+)
 
 LABEL = "ferry.fence"
 NEVER_RAN = ("created", "configured", "initialized")
@@ -37,6 +41,7 @@ class Arrival:
 
     :param id: of the container, on both hosts.
     :param image_id: of its image, which the destination has.
+    :param unheard_until: until when nothing that it says there reaches a client, in seconds since the epoch.
     :param unpacks: asks whether podman is unpacking any archive there; None if that cannot be asked.
     """
 
@@ -45,6 +50,7 @@ class Arrival:
     name: str
     image_id: str
     unpacks: t.Callable[[], bool | None]
+    unheard_until: float = 0.0
 
     def settle(self, patience: float) -> Container | None:
         """The container if it runs there; None if it does not and never will.
@@ -57,7 +63,7 @@ class Arrival:
         while True:
             try:
                 return self._decided()
-            except RestoredAndEnded:
+            except (RestoredAndEnded, OutcomeUnknown):
                 raise
             except FerryError as error:
                 if time.monotonic() > end:
@@ -86,10 +92,20 @@ class Arrival:
                 there.exit_code,
             )
         if is_orphaned(self.client, there):
-            end_orphan(self.client, there)
+            self._end_orphan(there)
         # Not by force: it must not be lost if it has come to run meanwhile.
         self.client.remove_container(there.id, force=False)
         return None
+
+    def _end_orphan(self, there: Container) -> None:
+        if time.time() > self.unheard_until:
+            raise OutcomeUnknown(
+                f"The container {self.name} runs on the destination without podman knowing of it, because the podman "
+                "service was killed there. Clients may have been answered by it.",
+                remedy=f"If what it did there may be lost, end it with {end_command(there)} on the destination and run "
+                "this again: it goes on on the source from where it was frozen.",
+            )
+        end_orphan(self.client, there)
 
     def _fence(self) -> None:
         """:raises ApiError: if the name is taken by then."""

@@ -108,6 +108,11 @@ class Assessment:
         request = CheckpointRequest(options, dest="", compression="none", retries=self.request.retries)
         return Checkpointer(self.source.client, self.source.host, request)
 
+    @property
+    def expected(self) -> int:
+        """Bytes that the archive will have, about; 0 if that is not known."""
+        return 0
+
     def _volume_findings(self) -> list[_compat.Finding]:
         here = self.source.client
         volumes = {name: here.volume(name) or {} for name in self.subject.volumes}

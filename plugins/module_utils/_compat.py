@@ -574,6 +574,18 @@ def guard_findings(table: str, left: str | None) -> list[Finding]:
     ]
 
 
+def health_timer_findings(name: str, reason: str) -> list[Finding]:
+    """Health checks that podman's timer does not run after a move."""
+    return [
+        Finding(
+            "health_timer",
+            f"podman does not run the health check of container {name} by itself again: {reason}",
+            "Run podman pause and podman unpause on it where it is now.",
+            severity="notice",
+        )
+    ]
+
+
 def version_findings(source: HostInfo, destination: HostInfo) -> list[Finding]:
     """What is known to go wrong between two versions."""
     if destination.podman[:2] < source.podman[:2]:

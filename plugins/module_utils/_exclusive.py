@@ -21,17 +21,18 @@ LOCKS = "/run/lock/ferry.podman"
 
 @contextlib.contextmanager
 def exclusive(client: LibpodClient, container: Container) -> Iterator[None]:
-    """Have the container to oneself on its host; a second run would take the first one's freeze for its own.
+    """Have the container to oneself on this machine; a second run would take the first one's freeze for its own.
 
-    The lock ends with the process. A service behind ssh cannot be locked from here.
+    The lock ends with the process. It does not reach the runs of other machines on a service behind ssh.
 
-    :raises FerryError: if another run is at it.
+    :raises FerryError: if another run is at it, or the lock cannot be made.
     """
-    if not client.transport.is_local:
-        yield
-        return
-    os.makedirs(LOCKS, mode=0o700, exist_ok=True)
-    descriptor = os.open(os.path.join(LOCKS, container.id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    directory = LOCKS if client.transport.is_local else f"{LOCKS}-{os.getuid()}"
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        descriptor = os.open(os.path.join(directory, container.id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FerryError(f"No lock can be made in {directory}: {error}.", remedy="Use become.") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import ipaddress
 import subprocess
+import time
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.ferry.podman.plugins.module_utils._errors import TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import OutcomeUnknown, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._transport import Transport
 
 EXPIRES = 600
@@ -33,6 +34,7 @@ class Guard:
 
     :param key: makes the name of its table; a container's ID.
     :param devices: parent devices of macvlan and ipvlan networks.
+    :param until: when it ends by itself, in seconds since the epoch; None where it does not stand.
     :param left: why it could not be removed, if so.
     """
 
@@ -40,6 +42,7 @@ class Guard:
     key: str
     devices: list[str]
     addresses: list[str]
+    until: float | None = None
     left: str | None = None
 
     @property
@@ -61,19 +64,42 @@ class Guard:
             lines.append(f"add rule {chain} ip6 daddr @ipv6 drop")
         return "\n".join(lines) + "\n"
 
-    def __enter__(self) -> Guard:
-        """:raises TransportError: if nft cannot be run there."""
-        if self.devices and self.addresses:
+    @property
+    def needed(self) -> bool:
+        return bool(self.devices and self.addresses)
+
+    def set(self) -> None:
+        """Set it, or set it anew with its whole time.
+
+        :raises TransportError: if nft cannot be run there.
+        """
+        if self.needed:
             self._nft(self.script())
+            self.until = time.time() + EXPIRES
+
+    def refresh(self) -> None:
+        """Give it its whole time again if a good part of it has passed."""
+        if self.until is not None and time.time() > self.until - EXPIRES * 0.8:
+            self.set()
+
+    def remove(self) -> None:
+        """Never raises: what becomes of the container must not depend on it, and it expires by itself."""
+        if self.until is None:
+            return
+        try:
+            self._nft(f"add table {self.table}\ndelete table {self.table}\n")
+            self.until = self.left = None
+        except TransportError as error:
+            self.left = str(error)
+
+    def __enter__(self) -> Guard:
+        self.set()
         return self
 
-    def __exit__(self, *_exc: object) -> None:
-        """Never raises: what becomes of the container must not depend on it, and it expires by itself."""
-        if self.devices and self.addresses:
-            try:
-                self._nft(f"add table {self.table}\ndelete table {self.table}\n")
-            except TransportError as error:
-                self.left = str(error)
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        """It stays where nobody knows whether the container runs behind it: while it stands, a way back is safe."""
+        if not isinstance(error, OutcomeUnknown):
+            self.remove()
 
     def _nft(self, script: str) -> None:
         if self.transport.forward is not None:

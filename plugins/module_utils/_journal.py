@@ -24,6 +24,7 @@ DIRECTORY = "/var/lib/ferry"
 """Outlives a reboot, unlike anything below /run."""
 
 VERSION = 1
+SHORT_ID = 12
 PHASES = ("assess", "prepare", "freeze", "transfer", "restore", "verify", "commit")
 
 
@@ -32,27 +33,29 @@ class Entry:
     """What is known of a move.
 
     :param id: of the container.
+    :param image_id: of its image.
     :param destination: URL of its libpod socket.
     :param phase: the one that has begun; one of PHASES.
     :param begun: when the move began, in seconds since the epoch.
     :param phase_begun: the same for the phase.
     :param tcp: established, close or none.
-    :param volumes: names of those that travel with it and were not on the destination before.
     :param networks: names of those that were made on the destination for it.
+    :param guarded_until: until when no client can reach the container there, in seconds since the epoch; 0 for never.
     :param sent: bytes of the archive that have gone to the destination.
     :param expected: bytes that it will have by the estimate.
     """
 
     id: str
     name: str
+    image_id: str
     destination: str
     phase: str
     begun: float = 0.0
     phase_begun: float = 0.0
     tcp: str = "established"
-    volumes: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
     keep_source: bool = False
+    guarded_until: float = 0.0
     sent: int = 0
     expected: int = 0
     version: int = VERSION
@@ -162,7 +165,14 @@ class Journal:
             os.close(descriptor)
 
 
-def entries(directory: str = DIRECTORY) -> list[Entry]:
+def find_entry(directory: str, name: str) -> Entry | None:
+    """The move of a container of this name, or of an ID that begins so, that is going on or was cut off."""
+    by_id = len(name) >= SHORT_ID
+    found = (entry for entry in entries(directory) if entry.name == name or (by_id and entry.id.startswith(name)))
+    return next(found, None)
+
+
+def entries(directory: str) -> list[Entry]:
     """Every move that is going on or was cut off; files that cannot be read are left out."""
     found = []
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:

@@ -619,6 +619,11 @@ class LibpodClient:
         """:param network: as another host's network inspect call answers."""
         self._request("POST", "/networks/create", f"Creating network {network['name']}", json_body=network)
 
+    def remove_network(self, name: str) -> None:
+        """:raises ApiError: if a container uses it."""
+        with contextlib.suppress(NotFound):
+            self._request("DELETE", f"/networks/{_part(name)}", f"Removing network {name}")
+
     def secret_names(self) -> set[str]:
         found = self._get("/secrets/json", "Listing secrets")
         return {secret["Spec"]["Name"] for secret in t.cast("list[Json]", found or [])}

@@ -7,18 +7,23 @@
 
 Until the commit the source has the container and its checkpoint. Any failure before it ends with the container
 running on the source again, unless the destination cannot be asked whether it runs there: then nothing is started.
+The journal has the phase before it begins; ``_recovery`` reads it after a run that was cut off.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
+import os
 import tempfile
 import time
+import typing as t
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
+from ansible_collections.ferry.podman.plugins.module_utils._arrival import Arrival
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import bring_back
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
@@ -26,11 +31,14 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     MigrationFailed,
     OutcomeUnknown,
     RestoredAndEnded,
+    RestoreFailed,
     described,
     facts_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard
+from ansible_collections.ferry.podman.plugins.module_utils._health import passes, rearm, wait_healthy
+from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
     Container,
@@ -39,167 +47,179 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RestartPolicy,
     RestoreOptions,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
+from ansible_collections.ferry.podman.plugins.module_utils._provision import (
+    bring_image,
+    make_networks,
+    remove_networks,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer
-from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import kept_safe, settle
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import drop_hold, hold, settle
+
+PATIENCE = 30.0
+"""Seconds in which a destination that does not answer is asked again whether the container arrived."""
+
+LOOKED_AT_AGAIN = 0.5
+"""Seconds after which a process that was restored must still be there, where no health check tells more."""
 
 
-@dataclass
-class Progress:
-    """What a move has cost so far.
+class Stage(enum.Enum):
+    """Where the container may run, while it moves."""
 
-    :param phases: milliseconds of each phase.
-    :param sent: bytes of the archive that left the source.
-    """
-
-    phases: dict[str, int] = field(default_factory=dict)
-    sent: int = 0
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self.phases[name] = round((time.monotonic() - begun) * 1000)
-
-    def counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            self.sent += len(chunk)
-            yield chunk
+    HERE = "source"
+    SENT = "unknown"
+    THERE = "destination"
 
 
 class Migration:
     """The move of one container."""
 
-    def __init__(self, source: Side, destination: Side, container: Container, request: MoveRequest) -> None:
+    def __init__(
+        self, source: Side, destination: Side, container: Container, request: MoveRequest, journal: Journal
+    ) -> None:
         self.source = source
         self.destination = destination
         self.container = container
         self.request = request
+        self.journal = journal
         self.assessment = Assessment(source, destination, container, request)
         self.subject = self.assessment.subject
         self.tcp = self.assessment.tcp
-        self.progress = Progress()
-
-    # -- assess -----------------------------------------------------------------------------------------------
+        self.progress = Progress(journal, request.bandwidth)
+        self._stage = Stage.HERE
+        self.arrival = Arrival(
+            destination.client, container.id, container.name, container.image_id, lambda: unpacks(destination)
+        )
+        self.ending = Ending(source, destination, self.arrival, journal, checkpoint_options(self.tcp), request)
 
     def assess(self) -> list[_compat.Finding]:
         """Every reason against the move; nothing has been touched."""
-        with self.progress.phase("assess"):
+        with self.progress.timed("assess"):
             return self.assessment.findings()
 
     def described(self) -> Json:
         """What is known of the container before it moves."""
-        subject = self.subject
-        return {"name": subject.name, "id": subject.id, "image": subject.image, "image_id": subject.image_id}
-
-    # -- the move ---------------------------------------------------------------------------------------------
+        return described_container(self.container)
 
     def run(self) -> Json:
         """Move it, and return what the module returns.
 
         :raises MigrationFailed: saying where the container is now.
         """
-        with self.progress.phase("prepare"):
-            self._bring_image()
         with uninterrupted():
-            return self._run()
-
-    def _run(self) -> Json:
-        devices, addresses = self.assessment.guarded if self.tcp == "established" else ([], [])
-        guard = Guard(self.destination.client.transport, self.container.id, devices, addresses)
-        arrived: Json | None = None
-        try:
-            with kept_safe(self.source.client, self.container, self._checkpoint_options()) as policy:
-                with guard:
-                    begun = time.monotonic()
-                    arrived = self._carry(policy)
-                    downtime = round((time.monotonic() - begun) * 1000)
-            with self.progress.phase("commit"):
-                self.commit()
-        except FerryError as error:
-            if arrived is None:
-                raise
-            raise self._committed_in_part(error) from error
+            self._prepare()
+            devices, addresses = self.assessment.guarded if self.tcp == "established" else ([], [])
+            guard = Guard(self.destination.client.transport, self.container.id, devices, addresses)
+            arrived, downtime = self._carried(guard)
+            findings = [*arrived.pop("findings"), *self._after(guard)]
         return {
             "container": arrived,
             "downtime_ms": downtime,
             "bytes": self.progress.sent,
             "phases": self.progress.phases,
             "tcp": self.tcp,
-            "findings": arrived.pop("findings")
-            + [finding.as_dict() for finding in _compat.guard_findings(guard.table, guard.left)],
+            "findings": findings,
         }
 
-    def _bring_image(self) -> None:
-        """Load the base image on the destination under its own ID; podman would go by its name."""
-        subject, there = self.subject, self.destination.client
-        if there.image(subject.image_id) is not None:
-            return
-        # Under a name that is another image's there, it would take that name away.
-        reference = subject.image_id if there.image(subject.image) is not None else subject.image
-        doing = f"Bringing the image {subject.image} to the destination"
-        with self.source.client.save_image(reference) as stream:
-            there.load_image(stream.chunks(), doing)
-        if there.image(subject.image_id) is None:
-            raise MigrationFailed(
-                f"{doing}: it did not arrive with the ID {subject.image_id[:12]}.",
-                remedy="The container was not touched. Bring the image with podman save and podman load.",
+    def _prepare(self) -> None:
+        """Have everything on the destination that can be there before the freeze."""
+        self.journal.begin(
+            Entry(
+                id=self.container.id,
+                name=self.container.name,
+                image_id=self.container.image_id,
+                destination=self.destination.client.transport.url,
+                phase="prepare",
+                tcp=self.tcp,
+                keep_source=self.request.keep_source,
+                expected=self.assessment.expected,
             )
-
-    def _carry(self, policy: RestartPolicy) -> Json:
-        """Freeze, transfer, restore and verify, or have it run on the source again."""
-        subject = self.subject
-        restorer = Restorer(
-            self.destination.client, self.destination.host, self._restore_options(), _compat.RestoreRequest()
         )
-        doing = f"Restoring container {subject.name} on the destination"
+        here, there = self.source.client, self.destination.client
         try:
-            contents = Contents()
-            with self.progress.phase("freeze"):
-                chunks = self._frozen(policy, contents)
-            with self.progress.phase("transfer_and_restore"):
-                return restorer.import_chunks(self.progress.counted(chunks), contents, subject, None, doing)
-        except OutcomeUnknown as error:
-            raise self._nowhere_started(str(error)) from error
+            with self.progress.timed("prepare"):
+                bring_image(here, there, self.subject, self.request.image_transfer)
+                made = make_networks(here, there, self._networks_to_make())
+                self.journal.enter("prepare", networks=made)
+        except FerryError:
+            self.journal.close()
+            raise
+
+    def _networks_to_make(self) -> list[str]:
+        return self.subject.networks if self.request.networks == "create" else []
+
+    # -- freeze, transfer, restore, verify ------------------------------------------------------------------------
+
+    def _carried(self, guard: Guard) -> tuple[Json, int]:
+        """Bring the container over, or have it run on the source again; its facts and the downtime in milliseconds."""
+        try:
+            with guard:
+                policy = hold(self.source.client, self.container)
+                self.arrival.unheard_until = guard.until or 0.0
+                begun = time.monotonic()
+                arrived = self._restored(policy, guard)
+                downtime = round((time.monotonic() - begun) * 1000)
+                self._verify(guard)
+            return arrived, downtime
         except RestoredAndEnded as error:
-            if error.exit_code == 0:
-                raise self._ended_there(error) from error
-            self._remove_ended(error)
-            raise self._returned(error) from error
+            raise self.ending.ended_there(error) from error
+        except OutcomeUnknown as error:
+            raise self.ending.nowhere_started(str(error)) from error
         except Exception as error:
             raise self._returned(error) from error
 
-    def _nowhere_started(self, why: str) -> MigrationFailed:
-        return MigrationFailed(
-            f"{why} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
-            remedy=f"If it does not run on the destination: podman_restore here, name={self.subject.name} "
-            "tcp_established=true file_locks=true.",
-            location="unknown",
-        )
+    def _restored(self, policy: RestartPolicy, guard: Guard) -> Json:
+        """Have it run on the destination.
 
-    def _ended_there(self, error: FerryError) -> MigrationFailed:
-        return MigrationFailed(
-            f"{error} It has done its work, so it is left on the destination and nothing is started on the source.",
-            remedy="Remove what is left of it on the source.",
-            location="destination",
-        )
-
-    def _remove_ended(self, error: FerryError) -> None:
-        """What is left on the destination of a container whose process ended as soon as it ran there."""
-        there = self.destination.client
+        :raises RestoredAndEnded: if it ran there and has ended.
+        :raises OutcomeUnknown: if nobody can tell.
+        :raises Exception: anything else; it does not run there.
+        """
+        contents = Contents()
+        with self.progress.phase("freeze", guarded_until=self.arrival.unheard_until):
+            chunks = self._frozen(policy, contents)
         try:
-            there.remove_container(self.subject.id, force=False)
-        except FerryError as second:
-            # Its restart policy may have started it again.
-            raise self._nowhere_started(f"{error} {second}") from second
-        for volume in self.subject.volumes:
-            with contextlib.suppress(FerryError):
-                there.remove_volume(volume)
+            arrived = self._imported(chunks, contents, guard)
+        except RestoredAndEnded:
+            raise
+        except Exception as error:
+            arrived = self._arrived_all_the_same(error)
+        self._stage = Stage.THERE
+        return arrived
+
+    def _arrived_all_the_same(self, error: Exception) -> Json:
+        """Settle what an error leaves open; raises it if the container does not run on the destination."""
+        proven = isinstance(error, RestoreFailed) and not isinstance(error, OutcomeUnknown)
+        if self._stage is Stage.HERE or proven:
+            raise error
+        there = self.arrival.settle(PATIENCE)
+        if there is None:
+            message = error.message if isinstance(error, FerryError) else described(error)
+            raise FerryError(f"{message} The destination has been asked since: it does not run there.") from error
+        return {**described_container(there), "statistics": {}, "findings": []}
+
+    def _imported(self, chunks: Iterator[bytes], contents: Contents, guard: Guard) -> Json:
+        restorer = Restorer(
+            self.destination.client, self.destination.host, self._restore_options(), _compat.RestoreRequest()
+        )
+        doing = f"Restoring container {self.subject.name} on the destination"
+        with contextlib.ExitStack() as phases:
+            phases.enter_context(self.progress.phase("transfer"))
+
+            def whole() -> None:
+                # podman acts on an archive when it has seen its end, which is sent when this returns.
+                phases.close()
+                guard.refresh()
+                self.arrival.unheard_until = guard.until or 0.0
+                restore = self.progress.phase("restore", sent=self.progress.sent, guarded_until=guard.until or 0.0)
+                phases.enter_context(restore)
+                self._stage = Stage.SENT
+
+            return restorer.import_chunks(self.progress.counted(chunks), contents, self.subject, None, doing, whole)
 
     def _frozen(self, policy: RestartPolicy, contents: Contents) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
-        chunks = self.assessment.checkpointer().export(self.container, contents, tempfile.TemporaryFile(), policy)
+        chunks = self.assessment.checkpointer().export(self.container, contents, self._spool(), policy)
         first = next(chunks)
 
         def all_of_it() -> Iterator[bytes]:
@@ -208,50 +228,39 @@ class Migration:
 
         return all_of_it()
 
+    def _spool(self) -> t.IO[bytes]:
+        """For copies of modified files; on a machine between the two hosts nothing of them rests on a disk."""
+        if self.source.client.transport.is_local:
+            return tempfile.TemporaryFile()
+        return os.fdopen(os.memfd_create("ferry"), "w+b")
+
+    def _verify(self, guard: Guard) -> None:
+        """See that it lives. As long as the guard stands no client has been answered, and a way back loses nothing."""
+        with self.progress.phase("verify"):
+            verify(self.destination.client, self.container.id, self.request, guard.remove)
+
     def _returned(self, error: Exception) -> MigrationFailed:
-        outcome = bring_back(self.source.client, self.container, self._checkpoint_options(), error)
-        now = None
-        with contextlib.suppress(FerryError):
-            now = self.source.client.find_container(self.container.id)
-        location = "source" if now is not None and now.running else "unknown"
-        return MigrationFailed(
-            f"{described(error)} On the source: {outcome}", **{**facts_of(error), "location": location}
-        )
+        if self._stage is Stage.THERE:
+            try:
+                self.ending.remove_from_destination()
+            except FerryError as second:
+                return self.ending.nowhere_started(f"{described(error)} {second}")
+        return self.ending.back_on_source(self.container, error)
 
-    def commit(self) -> None:
-        """Remove what moved from the source, now that it runs on the destination.
+    # -- commit ---------------------------------------------------------------------------------------------------
 
-        Not by force: a copy that somebody has started here meanwhile must be seen, not lost.
+    def _after(self, guard: Guard) -> list[Json]:
+        """Commit; what is found from here on cannot change where the container is."""
+        findings = _compat.guard_findings(guard.table, guard.left)
+        with self.progress.timed("commit"):
+            self.ending.commit(self.container)
+        findings += self.ending.health_findings()
+        return [finding.as_dict() for finding in findings]
 
-        :raises FerryError: if the container runs here, or its volumes cannot be removed.
-        """
-        self.source.client.remove_container(self.container.id, force=False)
-        for volume in self.subject.volumes:
-            self._remove_moved_volume(volume)
-
-    def settle(self) -> None:
-        """Finish a move that was ended between the restore and the commit."""
-        settle(self.source.client, self.container)
-        self.commit()
-
-    def _committed_in_part(self, error: FerryError) -> MigrationFailed:
-        return MigrationFailed(
-            f"The container {self.subject.name} runs on the destination. Its remains on the source could not be "
-            f"removed: {error}",
-            remedy="See with podman ps -a whether it was started there again; remove it there.",
-            location="destination",
-        )
-
-    def _remove_moved_volume(self, name: str) -> None:
-        """One that another container uses stays, and so does the refusal of a later way back."""
-        if any(name in container.volumes for container in self.source.client.each_container()):
-            return
-        self.source.client.remove_volume(name)
-
-    # -- options ----------------------------------------------------------------------------------------------
+    # -- options --------------------------------------------------------------------------------------------------
 
     def _checkpoint_options(self) -> CheckpointOptions:
-        return CheckpointOptions(tcp_established=self.tcp != "none", file_locks=True)
+        return checkpoint_options(self.tcp)
 
     def _restore_options(self) -> RestoreOptions:
         another_address = self.assessment.addresses_may_change and bool(self.assessment.taken_addresses())
@@ -260,17 +269,180 @@ class Migration:
             tcp_close=self.tcp == "close",
             ignore_static_ip=another_address,
             ignore_static_mac=another_address,
+            ignore_volumes=self.request.ignore_volumes,
+            publish=self.request.publish,
             file_locks=True,
         )
 
 
-def arrived_before(source: LibpodClient, destination: LibpodClient, name: str) -> Container | None:
-    """The container on the destination, if it runs there and the source does not have it, or only its remains.
+@dataclass
+class Ending:
+    """The ways in which a move ends; used by the run that began it and by the one after a cut.
 
-    Its remains are a container of the same ID that a checkpoint has stopped: a run was ended before its commit.
+    :param options: of the checkpoint, which a restore on the source must fit.
     """
-    remains = source.find_container(name)
-    if remains is not None and not remains.checkpointed:
-        return None
-    container = destination.find_container(remains.id if remains is not None else name)
-    return container if container is not None and container.running else None
+
+    source: Side
+    destination: Side
+    arrival: Arrival
+    journal: Journal
+    options: CheckpointOptions
+    request: MoveRequest
+
+    def back_on_source(self, container: Container, error: Exception) -> MigrationFailed:
+        """Have it run on the source again from the same memory, after the destination has nothing of it."""
+        runs, outcome = self.bring_back(container, error)
+        location = "source" if runs else "unknown"
+        return MigrationFailed(
+            f"{described(error)} On the source: {outcome}", **{**facts_of(error), "location": location}
+        )
+
+    def bring_back(self, container: Container, error: Exception) -> tuple[bool, str]:
+        """Have it run on the source, and clean up; whether it runs there now, and how it is."""
+        outcome = bring_back(self.source.client, container, self.options, error)
+        now = None
+        with contextlib.suppress(FerryError):
+            now = self.source.client.find_container(container.id)
+        if now is None or not now.running:
+            return False, f"{outcome} The next run of this move tries it again."
+        return True, outcome + self._cleaned_up(now)
+
+    def _cleaned_up(self, container: Container) -> str:
+        """Remove every other trace of the move; what is left, as text."""
+        entry = self.journal.entry
+        try:
+            settle(self.source.client, container)
+            if entry is not None:
+                remove_networks(self.destination.client, entry.networks)
+                if not self.arrival.lift(PATIENCE, self._pending_until()):
+                    return (
+                        f" The destination may still be unpacking the archive, so a container {container.name} that is "
+                        "never started holds its name there; the next run removes it."
+                    )
+            self.journal.close()
+        except FerryError as error:
+            return f" Something of the move is left: {error}"
+        return ""
+
+    def _pending_until(self) -> float:
+        """When a restore that was sent must be over, in seconds since the epoch."""
+        entry = self.journal.entry
+        begun = entry.phase_begun if entry is not None else time.time()
+        return begun + self.destination.client.transport.timeout
+
+    def nowhere_started(self, why: str) -> MigrationFailed:
+        name = self.arrival.name
+        return MigrationFailed(
+            f"{why} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
+            remedy="Run this again when the destination answers: it finds out and goes on. If the destination is lost "
+            f"for ever: podman_restore here, name={name} tcp_established=true file_locks=true.",
+            location="unknown",
+        )
+
+    def ended_there(self, error: RestoredAndEnded) -> MigrationFailed:
+        """Its process ended after the restore: with 0 it has done its work, else it runs on the source again."""
+        if error.exit_code == 0:
+            return MigrationFailed(
+                f"{error} It has done its work, so it is left on the destination and nothing is started on the source.",
+                remedy="Remove what is left of it on the source.",
+                location="destination",
+            )
+        container = self.source.client.find_container(self.arrival.id)
+        try:
+            self.remove_from_destination(force=False)
+        except FerryError as second:
+            # Its restart policy may have started it again.
+            return self.nowhere_started(f"{error} {second}")
+        if container is None:
+            return self.nowhere_started(f"{error} The source has nothing of it.")
+        return self.back_on_source(container, error)
+
+    def remove_from_destination(self, *, force: bool = True) -> None:
+        """Remove a container that was restored and is not to stay, with the volumes that came along.
+
+        :raises FerryError: if the container cannot be removed.
+        """
+        there = self.destination.client
+        container = there.find_container(self.arrival.id)
+        if container is None:
+            return
+        there.remove_container(container.id, force=force)
+        for volume in [] if self.request.ignore_volumes else container.volumes:
+            with contextlib.suppress(FerryError):
+                there.remove_volume(volume)
+
+    def commit(self, container: Container) -> None:
+        """Remove what moved from the source, now that it runs on the destination.
+
+        Not by force: a copy that somebody has started here meanwhile must be seen, not lost.
+
+        :raises MigrationFailed: if something stays on the source.
+        """
+        here = self.source.client
+        try:
+            self.journal.enter("commit")
+            drop_hold(here, container)
+            if not self.request.keep_source:
+                here.remove_container(container.id, force=False)
+                for volume in [] if self.request.ignore_volumes else container.volumes:
+                    self._remove_moved_volume(volume)
+            self.journal.close()
+        except FerryError as error:
+            raise MigrationFailed(
+                f"The container {container.name} runs on the destination. Its remains on the source could not be "
+                f"removed: {error}",
+                remedy="See with podman ps -a whether it was started there again; remove it there.",
+                location="destination",
+            ) from error
+
+    def health_findings(self) -> list[_compat.Finding]:
+        """Have podman's timer run the health check again; after the commit, because it cannot fail the move."""
+        there = self.destination.client
+        try:
+            rearm(there, there.container(self.arrival.id))
+        except FerryError as error:
+            return _compat.health_timer_findings(self.arrival.name, str(error))
+        return []
+
+    def _remove_moved_volume(self, name: str) -> None:
+        """One that another container uses stays, and so does the refusal of a later way back."""
+        if any(name in container.volumes for container in self.source.client.each_container()):
+            return
+        self.source.client.remove_volume(name)
+
+
+def verify(client: LibpodClient, ident: str, request: MoveRequest, open_guard: t.Callable[[], None]) -> None:
+    """See that a container lives where it was restored.
+
+    :param open_guard: lets clients through.
+    :raises RestoredAndEnded: if its process has ended.
+    :raises FerryError: if its health check does not pass in time.
+    """
+    there = client.container(ident)
+    if request.wait_healthy and there.has_health_check and there.running:
+        if not passes(client, there)[0]:
+            # The check may need answers from outside.
+            open_guard()
+            wait_healthy(client, there, request.wait_healthy_timeout)
+        return
+    open_guard()
+    time.sleep(LOOKED_AT_AGAIN)
+    there = client.container(ident)
+    if not there.running:
+        raise RestoredAndEnded(
+            f"The container {there.name} was restored, and its process has ended with {there.exit_code}.",
+            there.exit_code,
+        )
+
+
+def checkpoint_options(tcp: str) -> CheckpointOptions:
+    return CheckpointOptions(tcp_established=tcp != "none", file_locks=True)
+
+
+def described_container(container: Container) -> Json:
+    return {"name": container.name, "id": container.id, "image": container.image, "image_id": container.image_id}
+
+
+def unpacks(destination: Side) -> bool | None:
+    """Whether podman is unpacking an archive on that host; None if that cannot be asked."""
+    return None

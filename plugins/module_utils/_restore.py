@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -40,6 +40,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RestoreOptions,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
+from ansible_collections.ferry.podman.plugins.module_utils._orphan import is_orphaned
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import finish_stop, settle
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import set_volume_roots
 
@@ -68,14 +69,20 @@ def gather_facts(
 
 
 class Upload:
-    """Chunks on their way to podman, which acts on an archive only when it has seen its end."""
+    """Chunks on their way to podman, which acts on an archive only when it has seen its end.
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    :param whole: is called when all have gone and the end has not; if it raises, podman never sees the end.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], whole: Callable[[], None] | None = None) -> None:
         self._chunks = chunks
+        self._whole = whole
         self.complete = False
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._chunks
+        if self._whole is not None:
+            self._whole()
         self.complete = True
 
 
@@ -119,9 +126,18 @@ def _look_again(client: LibpodClient, name: str, doing: str, error: Exception) -
     if left is None and lost:
         found = "The container is not there, but the service may still be unpacking it."
         raise _unknown(doing, error, name, found) from error
+    if left is not None and not left.running and lost and _is_orphaned(client, left):
+        raise _unknown(doing, error, name, "It runs there without podman knowing of it.") from error
     if left is not None and left.running and not lost:
         raise _unknown(doing, error, name, "The container runs all the same, and was left alone.") from error
     return left
+
+
+def _is_orphaned(client: LibpodClient, container: Container) -> bool:
+    try:
+        return is_orphaned(client, container)
+    except FerryError:
+        return True  # nobody can tell, so it must be taken for running
 
 
 def _unknown(doing: str, error: Exception, name: str, found: str) -> OutcomeUnknown:
@@ -235,16 +251,23 @@ class Restorer:
         return self.import_chunks(chunks, contents, subject, new_name, doing)
 
     def import_chunks(
-        self, chunks: Iterable[bytes], contents: Contents, subject: _compat.Subject, new_name: str | None, doing: str
+        self,
+        chunks: Iterable[bytes],
+        contents: Contents,
+        subject: _compat.Subject,
+        new_name: str | None,
+        doing: str,
+        whole: Callable[[], None] | None = None,
     ) -> Json:
         """Restore from a tar that is made as it goes; see ``restore_archive``.
 
         :param contents: filled by the time that the last chunk has gone.
+        :param whole: see ``Upload``.
         """
         volumes = [] if self.options.ignore_volumes else subject.volumes
         name = new_name or subject.id
         answer: Json = {}
-        upload = Upload(chunks)
+        upload = Upload(chunks, whole)
         with nothing_left_behind(self.client, name, volumes, doing, upload):
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
         try:

@@ -74,6 +74,9 @@ class Hold:
         if self.policy.active and self.client.find_container(self.container.id) is not None:
             with contextlib.suppress(UnsupportedParameter):
                 self.client.update_restart_policy(self.container, self.policy)
+        self.drop()
+
+    def drop(self) -> None:
         self.client.remove_container(self._name)
 
 
@@ -121,22 +124,45 @@ def kept_safe(client: LibpodClient, container: Container, options: CheckpointOpt
 
     :raises FerryError: if it cannot be held; it has not been touched then.
     """
-    hold = find_hold(client, container) or Hold(client, container, container.restart_policy)
-    stays = options.leave_running or options.pre_checkpoint
-    if stays or not (container.auto_remove or hold.policy.active):
-        yield hold.policy
+    if options.leave_running or options.pre_checkpoint:
+        yield (find_hold(client, container) or Hold(client, container, container.restart_policy)).policy
         return
-    if find_hold(client, container) is None:
-        hold.take()
+    policy = hold(client, container)
     try:
-        hold.suspend_policy()
-        yield hold.policy
+        yield policy
     except BaseException:
         with contextlib.suppress(FerryError):
             now = client.find_container(container.id)
             if now is None or now.running:
-                hold.release()
+                settle(client, container)
         raise
-    hold.release()
+    settle(client, container)
     if container.auto_remove:
         client.remove_container(container.id, force=False)
+
+
+def hold(client: LibpodClient, container: Container) -> RestartPolicy:
+    """Hold a container that podman would remove or restart, and return the restart policy that it had before.
+
+    :raises FerryError: if it cannot be held; nothing of it is left then.
+    """
+    found = find_hold(client, container)
+    held = found or Hold(client, container, container.restart_policy)
+    if not (container.auto_remove or held.policy.active):
+        return held.policy
+    if found is None:
+        held.take()
+    try:
+        held.suspend_policy()
+    except FerryError:
+        with contextlib.suppress(FerryError):
+            held.release()
+        raise
+    return held.policy
+
+
+def drop_hold(client: LibpodClient, container: Container) -> None:
+    """Let go of a container that is to be removed; with its restart policy a boot in between would start it again."""
+    found = find_hold(client, container)
+    if found is not None:
+        found.drop()

@@ -50,6 +50,84 @@ options:
     type: str
     choices: [auto, established, close, none]
     default: auto
+  transfer:
+    description:
+      - How the container's state goes to the destination.
+      - With V(stream) the module runs on the source, and the state goes straight from there to the destination.
+      - With V(relay) the module runs on a machine that reaches both sockets, and O(url) is an ssh URL too. Everything
+        passes through that machine, and nothing of it rests on its disk.
+    type: str
+    choices: [stream, relay]
+    default: stream
+  image_transfer:
+    description:
+      - How the destination gets the image that the container was made from, if it does not have that very image.
+      - V(stream) brings it from the source. V(pull) has the destination pull it by its name, and fails if that gives
+        another image. With V(never) a move is refused if the image is absent.
+    type: str
+    choices: [stream, pull, never]
+    default: stream
+  networks:
+    description:
+      - What to do about networks of the container that the destination lacks.
+      - V(create) makes them as the source has them. With V(require) the move is refused.
+    type: str
+    choices: [require, create]
+    default: require
+  ignore_volumes:
+    description:
+      - Leave named volumes out. The container gets volumes of the same names on the destination, those that are there
+        with what is in them. On the source they stay.
+    type: bool
+    default: false
+  publish:
+    description:
+      - Ports to publish on the destination instead of the container's own, each in the form that C(podman run
+        --publish) takes.
+    type: list
+    elements: str
+    default: []
+  keep_source:
+    description:
+      - Leave the stopped container, its checkpoint and its volumes on the source after the move. Starting it there
+        makes two copies.
+      - Its restart policy on the source is V(no) from then on. Not possible for containers of C(--rm).
+    type: bool
+    default: false
+  wait_healthy:
+    description:
+      - Run the container's health check on the destination, if it has one, and have the container back on the source
+        if it does not pass within O(wait_healthy_timeout).
+      - On macvlan and ipvlan networks it runs for the first time before any client reaches the container. If it passes
+        later only, what clients were told until then is lost with a way back.
+    type: bool
+    default: true
+  wait_healthy_timeout:
+    description: Seconds in which the health check must have passed.
+    type: int
+    default: 60
+  bandwidth:
+    description:
+      - Most bytes per second that the state may take of the network, such as V(50M) for 50 MiB per second. The
+        container is frozen meanwhile.
+      - No limit by default.
+    type: str
+  max_downtime:
+    description:
+      - Refuse the move when it is estimated to stop the container for more than these seconds. See RV(estimate).
+      - No limit by default.
+    type: float
+  force:
+    description:
+      - Move in spite of findings whose severity is V(warning). Blockers refuse a move in any case.
+    type: bool
+    default: false
+  journal:
+    description:
+      - Directory on the machine that the module runs on, in which it notes what phase a move is in. The next run of a
+        move that was cut off reads it, and finishes or undoes that move. It is made with the mode V(0700).
+    type: path
+    default: /var/lib/ferry
   retries:
     description:
       - How many more times to try when the dump failed because a client was connecting at that very moment. The
@@ -154,63 +232,148 @@ criu_log:
 
 import contextlib
 
-from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible.module_utils.common.text.formatters import human_to_bytes
+
+from ansible_collections.ferry.podman.plugins.module_utils import _compat, _journal
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
-from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
+from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
-from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, arrived_before
+from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
+from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before
 
 
 def migrate(module: FerryModule) -> None:
     params = module.params
+    request = request_of(params)
     identity, known_hosts = params["destination_identity"], params["destination_known_hosts"]
     with module.client() as source, module.connect(params["destination"], identity, known_hosts) as destination:
         here = source.find_container(params["name"])
         with exclusive(source, here) if here is not None else contextlib.nullcontext():
-            arrived = arrived_before(source, destination, params["name"])
-            if arrived is None:
-                move(module, source, destination)
-            else:
-                finish(module, source, destination, arrived)
+            Move(module, request, source, destination, here).run()
 
 
-def finish(module: FerryModule, source: LibpodClient, destination: LibpodClient, arrived: Container) -> None:
-    """It runs on the destination already; what an interrupted run left on the source is removed."""
-    remains = source.find_container(arrived.id)
-    module.result["container"] = {
-        "name": arrived.name,
-        "id": arrived.id,
-        "image": arrived.image,
-        "image_id": arrived.image_id,
-    }
-    module.result["location"] = "destination"
-    module.result["changed"] = remains is not None
-    state = {"location": "destination"}
-    module.show_difference({**state, "remains_on": "source"} if remains else state, state)
-    if remains is not None and not module.check_mode:
-        Migration(Side.of(source), Side.of(destination), remains, MoveRequest()).settle()
+class Move:
+    """What is left to do for one container, and doing it."""
 
+    def __init__(
+        self,
+        module: FerryModule,
+        request: MoveRequest,
+        source: LibpodClient,
+        destination: LibpodClient,
+        here: Container | None,
+    ) -> None:
+        self.module = module
+        self.request = request
+        self.source = source
+        self.destination = destination
+        directory, name = module.params["journal"], module.params["name"]
+        found = _journal.find_entry(directory, name) if here is None else None
+        ident = here.id if here is not None else found.id if found is not None else None
+        self.journal = Journal(directory, ident) if ident is not None else None
 
-def move(module: FerryModule, source: LibpodClient, destination: LibpodClient) -> None:
-    params = module.params
-    module.result["location"] = "source"
-    container = source.container(params["name"])
-    migration = Migration(Side.of(source), Side.of(destination), container, request_of(params))
-    findings = _compat.refuse_blockers(f"Moving container {container.name}", migration.assess())
-    module.warn(findings)
-    module.show_difference({"location": "source"}, {"location": "destination"})
-    result: dict = {"container": migration.described(), "tcp": migration.tcp, "findings": []}
-    if not module.check_mode:
-        result = migration.run()
-        module.warn_of(result["findings"])
-        module.result["location"] = "destination"
-    found = [finding.as_dict() for finding in findings]
-    module.result.update(result, findings=found + result["findings"], changed=True)
+    def run(self) -> None:
+        entry = self.journal.load() if self.journal is not None else None
+        if entry is not None:
+            arrived = self.take_up(entry)
+        else:
+            arrived = arrived_before(self.source, self.destination, self.module.params["name"])
+        if arrived is None:
+            self.move()
+        else:
+            self.finish(arrived)
+
+    def take_up(self, entry: _journal.Entry) -> Container | None:
+        """Finish or undo a move that was cut off; the container if it runs on the destination now."""
+        self.module.result["interrupted_phase"] = entry.phase
+        if self.module.check_mode:
+            raise FerryError(
+                f"An earlier move of container {entry.name} was cut off in the phase {entry.phase}.",
+                remedy="Run this without check mode: it finishes or undoes that move.",
+            )
+        sides = Side.of(self.source), Side.of(self.destination)
+        with uninterrupted():
+            arrived = Recovery(*sides, self.journal, entry, self.request).run()
+        self.module.result["changed"] = True
+        if self.journal.entry is not None:
+            raise FerryError(
+                f"The container {entry.name} runs on the source again after a move that was cut off, but the "
+                "destination may still be unpacking what it was sent.",
+                remedy="Run this again in a few minutes.",
+                location="source",
+            )
+        return arrived
+
+    def finish(self, arrived: Container) -> None:
+        """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept."""
+        remains = self.source.find_container(arrived.id)
+        goes = remains is not None and not self.request.keep_source
+        result = self.module.result
+        result["container"] = described_container(arrived)
+        result["location"] = "destination"
+        result["changed"] = result["changed"] or goes
+        state = {"location": "destination"}
+        self.module.show_difference({**state, "remains_on": "source"} if goes else state, state)
+        if goes and not self.module.check_mode:
+            with uninterrupted():
+                self.migration(remains).ending.commit(remains)
+
+    def migration(self, container: Container) -> Migration:
+        sides = Side.of(self.source), Side.of(self.destination)
+        journal = Journal(self.module.params["journal"], container.id)
+        return Migration(*sides, container, self.request, journal)
+
+    def move(self) -> None:
+        module = self.module
+        module.result["location"] = "source"
+        container = self.source.container(module.params["name"])
+        migration = self.migration(container)
+        findings = _compat.refuse_blockers(f"Moving container {container.name}", migration.assess())
+        module.warn(findings)
+        module.show_difference({"location": "source"}, {"location": "destination"})
+        result: dict = {"container": migration.described(), "tcp": migration.tcp, "findings": []}
+        if module.check_mode:
+            result["phases"] = [phase for phase in _journal.PHASES if phase != "assess"]
+        else:
+            result = migration.run()
+            module.warn_of(result["findings"])
+            module.result["location"] = "destination"
+        found = [finding.as_dict() for finding in findings]
+        module.result.update(result, findings=found + result["findings"], changed=True)
 
 
 def request_of(params: dict) -> MoveRequest:
-    return MoveRequest(tcp=params["tcp"], retries=params["retries"])
+    return MoveRequest(
+        tcp=params["tcp"],
+        transfer=params["transfer"],
+        image_transfer=params["image_transfer"],
+        networks=params["networks"],
+        ignore_volumes=params["ignore_volumes"],
+        publish=params["publish"],
+        keep_source=params["keep_source"],
+        wait_healthy=params["wait_healthy"],
+        wait_healthy_timeout=params["wait_healthy_timeout"],
+        bandwidth=bytes_per_second(params["bandwidth"]),
+        max_downtime=params["max_downtime"],
+        force=params["force"],
+        retries=params["retries"],
+    )
+
+
+def bytes_per_second(text: str | None) -> int | None:
+    """:raises FerryError: for what is no positive size."""
+    if not text:
+        return None
+    try:
+        value = human_to_bytes(text)
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise FerryError(f"The bandwidth {text!r} is no size.", remedy="Write 50M for 50 MiB per second.")
+    return int(value)
 
 
 def main() -> None:
@@ -221,7 +384,19 @@ def main() -> None:
             "destination_identity": {"type": "path"},
             "destination_known_hosts": {"type": "path"},
             "tcp": {"type": "str", "choices": ["auto", "established", "close", "none"], "default": "auto"},
+            "transfer": {"type": "str", "choices": ["stream", "relay"], "default": "stream"},
+            "image_transfer": {"type": "str", "choices": ["stream", "pull", "never"], "default": "stream"},
+            "networks": {"type": "str", "choices": ["require", "create"], "default": "require"},
+            "ignore_volumes": {"type": "bool", "default": False},
+            "publish": {"type": "list", "elements": "str", "default": []},
+            "keep_source": {"type": "bool", "default": False},
+            "wait_healthy": {"type": "bool", "default": True},
+            "wait_healthy_timeout": {"type": "int", "default": 60},
+            "bandwidth": {"type": "str"},
+            "max_downtime": {"type": "float"},
+            "force": {"type": "bool", "default": False},
             "retries": {"type": "int", "default": 3},
+            "journal": {"type": "path", "default": "/var/lib/ferry"},
         },
     ).run(migrate)
 

@@ -1,0 +1,211 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""What becomes of a move that was cut off: the next run of it reads the journal, and finishes or undoes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ansible_collections.ferry.podman.plugins.module_utils._arrival import Arrival
+from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    FerryError,
+    MigrationFailed,
+    OutcomeUnknown,
+    RestoredAndEnded,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard
+from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._migration import (
+    PATIENCE,
+    Ending,
+    checkpoint_options,
+    unpacks,
+    verify,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._provision import remove_networks
+from ansible_collections.ferry.podman.plugins.module_utils._restore import checkpoint_evidence
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import settle
+
+UNTOUCHED = ("assess", "prepare")
+FROZEN_HERE = ("freeze", "transfer")
+"""Phases in which podman on the destination has not seen the end of an archive, and so restores nothing."""
+
+
+class CutOff(FerryError):
+    """Stands for the failure of a run that could not tell its own."""
+
+
+@dataclass
+class Recovery:
+    """One move that was cut off.
+
+    :param request: of the new run; what the first one decided is in the entry.
+    """
+
+    source: Side
+    destination: Side
+    journal: Journal
+    entry: Entry
+    request: MoveRequest
+
+    def run(self) -> Container | None:
+        """Finish or undo it: the container where it runs on the destination, or None if it is the source's.
+
+        :raises MigrationFailed: if neither can be done now; the message says where the container is.
+        """
+        if self.entry.phase in UNTOUCHED:
+            self._forget()
+            return None
+        if self.entry.phase in FROZEN_HERE:
+            self._undo()
+            return None
+        self._same_destination()
+        if self.entry.phase == "commit":
+            return self._committed()
+        return self._settled()
+
+    # -- nothing had left the source ------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        container = self.source.client.find_container(self.entry.id)
+        if container is not None and container.running:
+            settle(self.source.client, container)
+        if self.entry.destination == self.destination.client.transport.url:
+            remove_networks(self.destination.client, self.entry.networks)
+        self.journal.close()
+
+    def _undo(self) -> None:
+        """Have it run on the source from what was frozen there."""
+        container = self.source.client.find_container(self.entry.id)
+        if container is None:
+            raise self._failed("It is gone from the source, and the destination had not got it.", "unknown")
+        if not container.running and checkpoint_evidence(self.source.client, container) in ("absent", "stale"):
+            self._lost_in_a_reboot(container)
+        runs, outcome = self._ending().bring_back(container, CutOff("The run was cut off."))
+        if not runs:
+            raise self._failed(outcome, "unknown")
+        self._remove_guard()
+
+    def _lost_in_a_reboot(self, container: Container) -> None:
+        settle(self.source.client, container)
+        self.journal.close()
+        raise self._failed(
+            "The host stopped before its memory had been written, so that is lost as with any stop. It was not "
+            f"started. podman start {container.name} starts it afresh.",
+            "source",
+        )
+
+    # -- the destination may have it ----------------------------------------------------------------------------------
+
+    def _same_destination(self) -> None:
+        given = self.destination.client.transport.url
+        if given != self.entry.destination:
+            raise self._failed(
+                f"It may run at {self.entry.destination}, and this run is for {given}. Run it for the first one again: "
+                "it finds out and goes on.",
+                "unknown",
+            )
+
+    def _settled(self) -> Container | None:
+        try:
+            there = self._arrival().settle(PATIENCE)
+        except OutcomeUnknown as error:
+            raise self._ending().nowhere_started(str(error)) from error
+        except RestoredAndEnded as error:
+            raise self._ended(error) from error
+        if there is None:
+            if self.entry.phase == "verify" or self.source.client.find_container(self.entry.id) is None:
+                raise self._failed(
+                    "It ran on the destination and is gone from there. Nothing was started on the source, because it "
+                    f"would go back to what it was before. {self._by_hand()}",
+                    "unknown",
+                )
+            self._undo()
+            return None
+        return self._verified(there)
+
+    def _verified(self, there: Container) -> Container:
+        try:
+            verify(self.destination.client, there.id, self.request, self._remove_guard)
+        except RestoredAndEnded as error:
+            raise self._ended(error) from error
+        except FerryError as error:
+            # It may have run there for long, and clients been answered by it: no way back.
+            raise self._failed(f"It runs on the destination. {error}", "destination") from error
+        self._remove_guard()
+        return self._commit(there)
+
+    def _ended(self, error: RestoredAndEnded) -> MigrationFailed:
+        return self._failed(
+            f"{error} Nothing was started on the source, because it would go back to what it was before. "
+            f"{self._by_hand()}",
+            "destination",
+        )
+
+    def _committed(self) -> Container:
+        there = self.destination.client.find_container(self.entry.id)
+        if there is None:
+            raise self._failed(f"It ran on the destination and is gone from there. {self._by_hand()}", "unknown")
+        return self._commit(there)
+
+    def _commit(self, there: Container) -> Container:
+        remains = self.source.client.find_container(self.entry.id)
+        if remains is not None:
+            self._ending().commit(remains)
+        self._ending().health_findings()
+        self.journal.close()
+        return there
+
+    def _by_hand(self) -> str:
+        name = self.entry.name
+        return (
+            f"To go on from the source's copy, as it was when it was frozen: podman_restore there, name={name} "
+            f"tcp_established=true file_locks=true. Then, or to give it up, remove the journal {self.journal.path}."
+        )
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _failed(self, text: str, location: str) -> MigrationFailed:
+        return MigrationFailed(
+            f"An earlier move of container {self.entry.name} was cut off in the phase {self.entry.phase}. {text}",
+            location=location,
+        )
+
+    def _remove_guard(self) -> None:
+        guard = Guard(self.destination.client.transport, self.entry.id, [], [], until=self.entry.guarded_until or None)
+        if self.entry.destination == self.destination.client.transport.url:
+            guard.remove()
+
+    def _arrival(self) -> Arrival:
+        entry = self.entry
+        container = self.source.client.find_container(entry.id)
+        image_id = container.image_id if container is not None else entry.image_id
+        return Arrival(
+            self.destination.client,
+            entry.id,
+            entry.name,
+            image_id,
+            lambda: unpacks(self.destination),
+            entry.guarded_until,
+        )
+
+    def _ending(self) -> Ending:
+        options = checkpoint_options(self.entry.tcp)
+        return Ending(self.source, self.destination, self._arrival(), self.journal, options, self.request)
+
+
+def arrived_before(source: LibpodClient, destination: LibpodClient, name: str) -> Container | None:
+    """The container on the destination, if it runs there and the source does not have it, or only its remains.
+
+    Its remains are a container of the same ID that a checkpoint has stopped: an earlier move kept them.
+    """
+    remains = source.find_container(name)
+    if remains is not None and not remains.checkpointed:
+        return None
+    container = destination.find_container(remains.id if remains is not None else name)
+    return container if container is not None and container.running else None
