@@ -277,8 +277,8 @@ class Move:
 
     def run(self) -> None:
         entry = self.journal.load() if self.journal is not None else None
-        if entry is not None:
-            arrived = self.take_up(entry)
+        if self.journal is not None and entry is not None:
+            arrived = self.take_up(self.journal, entry)
         else:
             arrived = arrived_before(self.source, self.destination, self.module.params["name"])
         if arrived is None:
@@ -286,7 +286,7 @@ class Move:
         else:
             self.finish(arrived)
 
-    def take_up(self, entry: _journal.Entry) -> Container | None:
+    def take_up(self, journal: Journal, entry: _journal.Entry) -> Container | None:
         """Finish or undo a move that was cut off; the container if it runs on the destination now."""
         self.module.result["interrupted_phase"] = entry.phase
         if self.module.check_mode:
@@ -296,9 +296,9 @@ class Move:
             )
         sides = Side.of(self.source), Side.of(self.destination)
         with uninterrupted():
-            arrived = Recovery(*sides, self.journal, entry, self.request).run()
+            arrived = Recovery(*sides, journal, entry, self.request).run()
         self.module.result["changed"] = True
-        if self.journal.entry is not None:
+        if journal.entry is not None:
             raise FerryError(
                 f"The container {entry.name} runs on the source again after a move that was cut off, but the "
                 "destination may still be unpacking what it was sent.",
@@ -309,15 +309,14 @@ class Move:
 
     def finish(self, arrived: Container) -> None:
         """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept."""
-        remains = self.source.find_container(arrived.id)
-        goes = remains is not None and not self.request.keep_source
+        remains = None if self.request.keep_source else self.source.find_container(arrived.id)
         result = self.module.result
         result["container"] = described_container(arrived)
         result["location"] = "destination"
-        result["changed"] = result["changed"] or goes
+        result["changed"] = result["changed"] or remains is not None
         state = {"location": "destination"}
-        self.module.show_difference({**state, "remains_on": "source"} if goes else state, state)
-        if goes and not self.module.check_mode:
+        self.module.show_difference({**state, "remains_on": "source"} if remains else state, state)
+        if remains is not None and not self.module.check_mode:
             with uninterrupted():
                 self.migration(remains).ending.commit(remains)
 
