@@ -14,11 +14,15 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import members
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, NotFound
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    ApiError,
+    FerryError,
+    NotFound,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient
 
 MOST = 1024 * 1024
-"""Bytes of a file that are kept: its last ones."""
+"""Bytes of a file that are kept, if not told otherwise: its last ones."""
 
 ROOT = "/host"
 
@@ -39,8 +43,12 @@ class HostFiles:
     def __enter__(self) -> HostFiles:
         mount = {"type": "bind", "source": "/", "destination": ROOT, "options": ["ro", "rbind"]}
         spec = {"name": self._name, "image": self._image_id, "netns": {"nsmode": "none"}, "mounts": [mount]}
-        self._client.remove_container(self._name)  # of a killed run
-        self._client.create_container(spec)
+        try:
+            self._client.create_container(spec)
+        except ApiError:
+            # A killed run may have left one.
+            self._client.remove_container(self._name)
+            self._client.create_container(spec)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -51,14 +59,14 @@ class HostFiles:
         """Whether there is anything at an absolute path of the host, in /proc and /sys too."""
         return self._client.path_exists(self._name, ROOT + path)
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, most: int = MOST) -> bytes | None:
         """The last bytes of a regular file, or None if it is not there; those of /proc and /sys read as empty."""
         try:
             with self._client.copy_out(self._name, ROOT + path) as stream:
                 text = b""
                 for member in members(stream):
                     for block in member.chunks():
-                        text = (text + block)[-MOST:]
+                        text = (text + block)[-most:]
                 return text
         except NotFound:
             return None

@@ -40,4 +40,4 @@ def _from_disk(bundle: str, name: str) -> str:
 
 def _from_service(client: LibpodClient, container: Container, name: str) -> str:
     with HostFiles(client, container.id, container.image_id, "log") as files:
-        return (files.read(os.path.join(str(container.bundle), name)) or b"").decode(errors="replace")
+        return (files.read(os.path.join(str(container.bundle), name), MOST_LOG) or b"").decode(errors="replace")

@@ -154,7 +154,7 @@ class Migration:
         """Bring the container over, or have it run on the source again; its facts and the downtime in milliseconds."""
         try:
             with guard:
-                policy = hold(self.source.client, self.container)
+                policy = hold(self.source.client, self.container).policy
                 self.arrival.unheard_until = guard.until or 0.0
                 begun = time.monotonic()
                 arrived = self._restored(policy, guard)

@@ -27,6 +27,8 @@ def is_orphaned(client: LibpodClient, container: Container) -> bool:
 
     :raises FerryError: if that cannot be found out.
     """
+    if not container.process_files:
+        return False
     with HostFiles(client, container.id, container.image_id) as files:
         for path in container.process_files:
             pid = (files.read(path) or b"").strip().decode(errors="replace")

@@ -47,6 +47,10 @@ class Hold:
     def _name(self) -> str:
         return hold_name(self.container.id)
 
+    @property
+    def needed(self) -> bool:
+        return self.container.auto_remove or self.policy.active
+
     def take(self) -> None:
         self.client.create_container(
             {
@@ -127,29 +131,30 @@ def kept_safe(client: LibpodClient, container: Container, options: CheckpointOpt
     if options.leave_running or options.pre_checkpoint:
         yield (find_hold(client, container) or Hold(client, container, container.restart_policy)).policy
         return
-    policy = hold(client, container)
+    held = hold(client, container)
     try:
-        yield policy
+        yield held.policy
     except BaseException:
         with contextlib.suppress(FerryError):
             now = client.find_container(container.id)
-            if now is None or now.running:
-                settle(client, container)
+            if held.needed and (now is None or now.running):
+                held.release()
         raise
-    settle(client, container)
+    if held.needed:
+        held.release()
     if container.auto_remove:
         client.remove_container(container.id, force=False)
 
 
-def hold(client: LibpodClient, container: Container) -> RestartPolicy:
-    """Hold a container that podman would remove or restart, and return the restart policy that it had before.
+def hold(client: LibpodClient, container: Container) -> Hold:
+    """Hold a container that podman would remove or restart.
 
     :raises FerryError: if it cannot be held; nothing of it is left then.
     """
     found = find_hold(client, container)
     held = found or Hold(client, container, container.restart_policy)
-    if not (container.auto_remove or held.policy.active):
-        return held.policy
+    if not held.needed:
+        return held
     if found is None:
         held.take()
     try:
@@ -158,7 +163,7 @@ def hold(client: LibpodClient, container: Container) -> RestartPolicy:
         with contextlib.suppress(FerryError):
             held.release()
         raise
-    return held.policy
+    return held
 
 
 def drop_hold(client: LibpodClient, container: Container) -> None:

@@ -35,7 +35,14 @@ from urllib.parse import parse_qs, urlsplit
 import hypothesis
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils import _archive, _exclusive, _transport
+from ansible_collections.ferry.podman.plugins.module_utils import (
+    _archive,
+    _arrival,
+    _exclusive,
+    _migration,
+    _recovery,
+    _transport,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._transport import Transport
 
@@ -263,6 +270,15 @@ def directories_of_our_own(socket_directory: pathlib.Path, monkeypatch: pytest.M
     """Nothing of a real run on this machine is seen or touched, and nobody needs to be root."""
     monkeypatch.setattr(_exclusive, "LOCKS", str(socket_directory / "locks"))
     monkeypatch.setattr(_transport, "SSH_DIRECTORY", f"{socket_directory.name}-ssh-")
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins answer at once or never."""
+    monkeypatch.setattr(_migration, "PATIENCE", 0.05)
+    monkeypatch.setattr(_recovery, "PATIENCE", 0.05)
+    monkeypatch.setattr(_migration, "LOOKED_AT_AGAIN", 0.0)
+    monkeypatch.setattr(_arrival, "SECONDS_BETWEEN", 0.01)
 
 
 @pytest.fixture

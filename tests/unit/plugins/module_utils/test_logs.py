@@ -53,11 +53,11 @@ def test_log_of_another_host_is_read_through_a_container(remote, libpod, contain
     libpod.on(COPY, libpod.archive(archives.pack([archives.entry("dump.log", LOG)])))
     assert read_log(remote, container, "dump.log") == [LINE]
     assert libpod.seen == [CREATE, COPY, REMOVE]
-    assert libpod.request(COPY).query == {"path": "/bundle/dump.log"}
+    assert libpod.request(COPY).query == {"path": f"/host{tmp_path}/dump.log"}
     spec = json.loads(libpod.request(CREATE).body)
     assert spec["image"] == container.image_id
     assert spec["mounts"] == [
-        {"type": "bind", "source": str(tmp_path), "destination": "/bundle", "options": ["ro"]},
+        {"type": "bind", "source": "/", "destination": "/host", "options": ["ro", "rbind"]},
     ]
 
 
@@ -83,10 +83,17 @@ def test_log_that_cannot_be_read_is_no_failure_of_its_own(remote, libpod, contai
     assert libpod.seen == [CREATE, COPY, REMOVE]
 
 
-@pytest.mark.parametrize("request_", [CREATE, REMOVE])
+@pytest.mark.parametrize(("refused", "lines"), [(CREATE, []), (REMOVE, [LINE])])
 def test_service_that_refuses_the_reader_is_no_failure_of_its_own(
-    remote, libpod, container, archives, request_
+    remote, libpod, container, archives, refused, lines
 ) -> None:
     libpod.on(COPY, libpod.archive(archives.pack([archives.entry("dump.log", LOG)])))
-    libpod.on(request_, libpod.error(500, "no space left on device"))
-    assert read_log(remote, container, "dump.log") == []
+    libpod.on(refused, libpod.error(500, "no space left on device"))
+    assert read_log(remote, container, "dump.log") == lines
+
+
+def test_reader_that_a_killed_run_left_is_made_anew(remote, libpod, container, archives) -> None:
+    libpod.on(COPY, libpod.archive(archives.pack([archives.entry("dump.log", LOG)])))
+    libpod.on(CREATE, libpod.error(500, "the name is in use"), libpod.json(201, {"Id": "reader"}))
+    assert read_log(remote, container, "dump.log") == [LINE]
+    assert libpod.seen == [CREATE, REMOVE, CREATE, COPY, REMOVE]

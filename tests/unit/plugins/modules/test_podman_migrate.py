@@ -45,10 +45,11 @@ def hosts(libpod, other_libpod, inspect_json, info_json, archives):
 
 
 @pytest.fixture
-def migrate(run_module, hosts):
+def migrate(run_module, hosts, tmp_path):
     def run(**options):
         source, destination = hosts
-        return run_module(podman_migrate, url=source.url, destination=destination.url, name="web", **options)
+        where = {"url": source.url, "destination": destination.url, "journal": str(tmp_path / "journal")}
+        return run_module(podman_migrate, name="web", **where, **options)
 
     return run
 
