@@ -16,6 +16,7 @@ REARMED_BY_UNPAUSE_SINCE = (5, 5, 0)
 """The podman whose unpause starts the timer of health checks, which a restore does not (container_internal.go)."""
 
 SECONDS_BETWEEN = 1.0
+UNPAUSE_TRIES = 5
 
 
 def passes(client: LibpodClient, container: Container) -> tuple[bool, str]:
@@ -55,8 +56,15 @@ def wait_healthy(client: LibpodClient, container: Container, seconds: float) -> 
 def rearm(client: LibpodClient, container: Container) -> None:
     """Have podman's timer run the check again; the pause takes milliseconds.
 
-    :raises FerryError: if the container is left paused, or was not.
+    :raises FerryError: if that fails; the message says so if the container is left paused.
     """
-    if container.has_health_check and client.version >= REARMED_BY_UNPAUSE_SINCE:
-        client.pause(container)
-        client.unpause(container)
+    if not container.has_health_check or client.version < REARMED_BY_UNPAUSE_SINCE:
+        return
+    client.pause(container)
+    for attempt in range(UNPAUSE_TRIES):
+        try:
+            return client.unpause(container)
+        except FerryError as error:
+            if attempt == UNPAUSE_TRIES - 1:
+                raise FerryError(f"{error} It is paused.", remedy=f"Run podman unpause {container.name}.") from error
+        time.sleep(SECONDS_BETWEEN)

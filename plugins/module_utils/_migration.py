@@ -380,7 +380,8 @@ class Ending:
         """
         here = self.source.client
         try:
-            self.journal.enter("commit")
+            if self.journal.entry is not None:
+                self.journal.enter("commit")
             drop_hold(here, container)
             if not self.request.keep_source:
                 here.remove_container(container.id, force=False)
