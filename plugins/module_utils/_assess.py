@@ -94,6 +94,7 @@ class Assessment:
             image_present=bool(self.subject.image_id),
             taken_addresses=self.taken_addresses(),
             addresses_may_change=self.addresses_may_change,
+            absent_networks=[] if self.request.networks == "create" else facts.absent_networks,
         )
         return [
             *self.checkpointer().findings(self.container),
