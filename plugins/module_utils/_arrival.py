@@ -23,7 +23,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     RestoredAndEnded,
     TransportError,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import (
     end_command,
     end_orphan,
@@ -84,6 +84,8 @@ class Arrival:
             self._fence()
             # It may have come between the question and the fence.
             there = self.client.find_container(self.id)
+        if there is None:
+            self._see_that_it_never_ran()
         if there is None or there.running:
             return there
         if there.status not in NEVER_RAN:
@@ -96,6 +98,14 @@ class Arrival:
         # Not by force: it must not be lost if it has come to run meanwhile.
         self.client.remove_container(there.id, force=False)
         return None
+
+    def _see_that_it_never_ran(self) -> None:
+        """A container of ``--rm`` is gone as soon as its process has ended; the host's events tell it."""
+        code = ended_with(self.client.events(self.id))
+        if code is not None:
+            raise RestoredAndEnded(
+                f"The container {self.name} was restored, its process has ended with {code}, and it was removed.", code
+            )
 
     def _end_orphan(self, there: Container) -> None:
         if time.time() > self.unheard_until:
@@ -134,3 +144,16 @@ class Arrival:
                 return False
             time.sleep(SECONDS_BETWEEN)
         return True
+
+
+def ended_with(events: list[Json]) -> int | None:
+    """The exit code of a container that ended by itself since it was last made on a host, else None.
+
+    One that was moved away has a checkpoint among its events since then.
+    """
+    actions = [str(event.get("Action")) for event in events]
+    last_made = len(actions) - actions[::-1].index("create") - 1 if "create" in actions else 0
+    if "died" not in actions[last_made:] or "checkpoint" in actions[last_made:]:
+        return None
+    died = events[actions.index("died", last_made)]
+    return int((died.get("Actor") or {}).get("Attributes", {}).get("containerExitCode") or 0)

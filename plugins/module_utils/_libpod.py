@@ -551,6 +551,16 @@ class LibpodClient:
         doing = f"Creating container {spec.get('name', '')}"
         return str(self._json(self._request("POST", "/containers/create", doing, json_body=spec), doing)["Id"])
 
+    def events(self, container_id: str) -> list[Json]:
+        """What the host remembers of a container, oldest first, also of one that is gone; ``Action`` and ``Actor``."""
+        params = {"stream": "false", "since": "1", "filters": json.dumps({"container": [container_id]})}
+        doing = f"Reading the events of container {container_id[:12]}"
+        response = self._request("GET", "/events", doing, params=params)
+        try:
+            return [json.loads(line) for line in response.text.splitlines() if line]
+        except ValueError:
+            raise ProtocolError(f"{doing} at {self.transport.url}: the answer is not JSON.") from None
+
     def remove_container(self, name: str, *, force: bool = True) -> None:
         """Remove it and its anonymous volumes; nothing happens if it is not there.
 

@@ -48,6 +48,7 @@ class Move:
         destination.on("GET /containers/json", [])
         destination.on(IMPORT, {"Id": ID, "criu_statistics": {"restore_time": 5}})
         destination.on(INSPECT, inspect_json())
+        destination.on("GET /events", destination.text(200, ""))
 
     def _restored_here(self, handler, request) -> None:
         handler.read_body(request)

@@ -35,6 +35,7 @@ class CutOff:
             service.on("GET /containers/web/json", 404)
             service.on("POST /containers/create", {"Id": "new"})
             service.on(INSPECT, 404)
+            service.on("GET /events", service.text(200, ""))
 
     def _restored_here(self, handler, request) -> None:
         handler.read_body(request)
