@@ -18,6 +18,50 @@ Run = t.Callable[[list[str]], tuple[int, str, str]]
 """Runs a program and returns its exit status, output and errors; 127 if there is no such program."""
 
 
+PROBE = "; ".join(
+    [
+        "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin",
+        "export PATH LC_ALL=C",
+        "exec 2>/dev/null",
+        "echo @now",
+        "date +%s",
+        "echo @kernel",
+        "uname -rm",
+        "echo @cpu",
+        "grep -m 1 -e ^flags -e ^Features /proc/cpuinfo",
+        "grep -m 1 ^model.name /proc/cpuinfo",
+        "echo @memory",
+        "grep -e ^MemAvailable -e ^SwapFree /proc/meminfo",
+        "echo @criu",
+        "criu --version",
+        "echo @programs",
+        "for p in criu crun runc nft; do command -v $p; done",
+        "echo @disks",
+        "timeout 9 df -kPl | grep -v /overlay",
+        "echo @tcp",
+        "grep -h :0000.0A /proc/net/tcp /proc/net/tcp6",
+        "echo @udp",
+        "grep -h :0000.07 /proc/net/udp /proc/net/udp6",
+        "echo @io_uring_disabled",
+        "cat /proc/sys/kernel/io_uring_disabled",
+        "echo @lsm",
+        "cat /sys/kernel/security/lsm",
+        "echo @profiles",
+        "cat /sys/kernel/security/apparmor/profiles",
+        "echo @interfaces",
+        "ls /sys/class/net",
+        "echo @spool",
+        "stat -c %Y:%s:%n /var/tmp/restore* /var/tmp/checkpoint*",
+        "echo @end",
+    ]
+)
+"""What a host is asked beyond podman's API, as one line for sh; a forced command of an ssh key may be just this.
+
+Without quotes and backslashes: it stands in ``authorized_keys`` and as a pattern of ``case``. A command that is not
+there leaves its section empty.
+"""
+
+
 def free_bytes(path: str) -> int | None:
     """Bytes that can still be written where a path is, or None if it cannot be asked."""
     try:

@@ -48,6 +48,8 @@ CONNECT_TIMEOUT = 10.0
 SSH_IDLE_EXIT = 60
 """Seconds after which an unused forwarding ends itself, added to those that an answer may take on the other side."""
 
+MOST_OUTPUT = 1024 * 1024
+"""Bytes of a command's output that are looked at."""
 
 SSH_DIRECTORY = "ferry-ssh-"
 """How the names of directories with the sockets of an ssh connection begin."""
@@ -257,7 +259,7 @@ class SshForward:
             except OSError as error:
                 raise TransportError(f"ssh could not be started: {error}.") from error
             output.seek(0)
-            return done.returncode, output.read(4096).decode(errors="replace").strip()
+            return done.returncode, output.read(MOST_OUTPUT).decode(errors="replace").strip()
 
 
 class Transport:
