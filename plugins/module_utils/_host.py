@@ -3,16 +3,35 @@
 #
 # Private to this collection: nothing here is an interface for others.
 
-"""What only programs on the host itself tell: CRIU's version, what its kernel can do, free space."""
+"""What podman's API does not tell about a host: CRIU's version, its processor, free space, what its processes do."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import typing as t
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _criu
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import HostInfo, Json
+from ansible_collections.ferry.podman.plugins.module_utils._errors import TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._facts import (
+    HostFacts,
+    Listener,
+    ProcessFacts,
+    established,
+    listening,
+    memory_of,
+    parse_probe,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
+    Container,
+    HostInfo,
+    Json,
+    LibpodClient,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._transport import Transport
 
 Run = t.Callable[[list[str]], tuple[int, str, str]]
 """Runs a program and returns its exit status, output and errors; 127 if there is no such program."""
@@ -60,6 +79,79 @@ PROBE = "; ".join(
 Without quotes and backslashes: it stands in ``authorized_keys`` and as a pattern of ``case``. A command that is not
 there leaves its section empty.
 """
+
+PROBE_LIMIT = 30.0
+"""Seconds for its answer."""
+
+IO_URING = "anon_inode:[io_uring]"
+
+
+def probe(transport: Transport) -> HostFacts | None:
+    """Ask a host; None if it cannot or must not answer, as where an ssh key allows something else alone."""
+    try:
+        if transport.forward is not None:
+            return parse_probe(transport.forward.run(PROBE, "", PROBE_LIMIT))
+        done = subprocess.run(
+            ["sh", "-c", PROBE], capture_output=True, text=True, errors="replace", timeout=PROBE_LIMIT, check=False
+        )
+        return parse_probe(done.stdout)
+    except (TransportError, OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def process_facts(client: LibpodClient, container: Container) -> ProcessFacts | None:
+    """What the processes of a running container do; None where only the API tells, as on another host."""
+    if not (client.transport.is_local and container.running):
+        return None
+    pids = [pid for pid, _size in client.processes(container)]
+    if not pids or not os.path.isdir(f"/proc/{pids[0]}"):
+        return None
+    tcp = [_read(f"/proc/{pids[0]}/net/{name}") for name in ("tcp", "tcp6")]
+    on_host = container.raw["HostConfig"].get("NetworkMode") == "host"
+    return ProcessFacts(
+        memory=sum(memory_of(_read(f"/proc/{pid}/smaps_rollup")) for pid in pids),
+        io_uring=tuple(pid for pid in pids if _uses_io_uring(pid)),
+        # Of the whole host, if that is the container's network.
+        connections=0 if on_host else sum(map(established, tcp)),
+        listeners=_own_listeners(pids) if on_host else frozenset(),
+    )
+
+
+def _own_listeners(pids: list[int]) -> frozenset[Listener]:
+    """Sockets of these processes that others reach, in a network namespace that they share with others."""
+    inodes = {target[8:-1] for pid in pids for target in _open_files(pid) if target.startswith("socket:[")}
+    found: frozenset[Listener] = frozenset()
+    for protocol in ("tcp", "udp"):
+        for version in ("", "6"):
+            lines = _read(f"/proc/{pids[0]}/net/{protocol}{version}").splitlines()
+            own = [line for line in lines[1:] if line.split()[9:10] and line.split()[9] in inodes]
+            found |= listening("\n".join(["", *own]), protocol)
+    return found
+
+
+def _uses_io_uring(pid: int) -> bool:
+    # A ring stays mapped when its descriptor is closed.
+    return IO_URING in _open_files(pid) or IO_URING in _read(f"/proc/{pid}/maps")
+
+
+def _open_files(pid: int) -> list[str]:
+    return list(_links(f"/proc/{pid}/fd"))
+
+
+def _links(directory: str) -> Iterator[str]:
+    # Processes end while they are looked at.
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            with contextlib.suppress(OSError):
+                yield os.readlink(os.path.join(directory, name))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def free_bytes(path: str) -> int | None:

@@ -641,6 +641,40 @@ class LibpodClient:
     def pod(self, name: str) -> Json | None:
         return self._find(f"/pods/{_part(name)}/json", f"Inspecting pod {name}")
 
+    # -- what a move weighs -----------------------------------------------------------------------------------
+
+    def processes(self, container: Container) -> list[tuple[int, int]]:
+        """Of each process of a running container, its ID on the host and the bytes of memory that it has."""
+        doing = f"Listing the processes of container {container.name}"
+        params = {"stream": "false", "ps_args": "hpid,rss"}
+        found = self._get(f"/containers/{container.id}/top", doing, params)
+        rows = [row for row in found.get("Processes") or [] if len(row) == 2 and all(map(str.isdecimal, row))]
+        return [(int(pid), int(size) * 1024) for pid, size in rows]
+
+    def layer_size(self, container: Container) -> int:
+        """Bytes of the files that the container has made or changed."""
+        doing = f"Asking for the size of container {container.name}"
+        found = self._get(f"/containers/{container.id}/json", doing, {"size": "true"})
+        return int(found.get("SizeRw") or 0)
+
+    def volume_sizes(self) -> dict[str, int]:
+        """Bytes of every volume, by name."""
+        found = self._get("/system/df", "Asking for the sizes of volumes")
+        return {volume["VolumeName"]: int(volume["Size"]) for volume in found.get("Volumes") or []}
+
+    def image_ids(self) -> list[str]:
+        found = self._get("/images/json", "Listing images")
+        return [image["Id"] for image in t.cast("list[Json]", found or [])]
+
+    def file_mode(self, name: str, path: str) -> int | None:
+        """Type and mode, as Go's FileMode, of a path inside a container, running or not; None if it is not there."""
+        doing = f"Looking at {path} of container {name}"
+        try:
+            response = self._request("HEAD", f"/containers/{_part(name)}/archive", doing, params={"path": path})
+        except NotFound:
+            return None
+        return int(json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))["mode"])
+
     # -- requests ---------------------------------------------------------------------------------------------
 
     def _get(self, path: str, doing: str, params: Json | None = None) -> t.Any:
