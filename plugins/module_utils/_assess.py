@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils import _compat, _verdicts
 from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import Checkpointer, CheckpointRequest
+from ansible_collections.ferry.podman.plugins.module_utils._estimate import Estimate, estimate
+from ansible_collections.ferry.podman.plugins.module_utils._facts import HostFacts, ProcessFacts
 from ansible_collections.ferry.podman.plugins.module_utils._guard import parents_and_addresses
+from ansible_collections.ferry.podman.plugins.module_utils._host import probe, process_facts
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
     Container,
@@ -20,9 +24,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     Json,
     LibpodClient,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of
 from ansible_collections.ferry.podman.plugins.module_utils._restore import gather_facts
-
-TCP_CLOSE_SINCE = (5, 7, 0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class Side:
     def of(cls, client: LibpodClient) -> Side:
         return cls(client, client.info())
 
+    @cached_property
+    def facts(self) -> HostFacts | None:
+        """What the host tells beyond podman's API, asked for once; None if it does not."""
+        return probe(self.client.transport)
+
 
 class Assessment:
     """Everything that the two hosts tell about a move before it begins.
@@ -80,33 +88,88 @@ class Assessment:
         self.container = container
         self.request = request
         self.subject = _compat.Subject.from_container(container, source.host.podman)
-        self._networks: Mapping[str, Json | None] = {
-            name: destination.client.network(name) for name in self.subject.networks
+        there = {name: destination.client.network(name) for name in self.subject.networks}
+        self._networks: Mapping[str, tuple[Json | None, Json | None]] = {
+            name: (source.client.network(name) if network is None else None, network) for name, network in there.items()
         }
         self.tcp = self._settled_tcp()
 
     def findings(self) -> list[_compat.Finding]:
-        """Every reason against the move, at once."""
-        facts = gather_facts(self.destination.client, self.destination.host, self.subject, _compat.RestoreRequest())
-        # What the destination lacks of images is brought to it.
+        """Every reason for or against the move, at once."""
+        request = _compat.RestoreRequest(ignore_volumes=self.request.ignore_volumes)
+        found = gather_facts(self.destination.client, self.destination.host, self.subject, request)
         facts = replace(
-            facts,
+            found,
+            # Whether they will be there is a matter of the request, below.
             image_present=bool(self.subject.image_id),
+            absent_networks=[],
             taken_addresses=self.taken_addresses(),
+            outside_addresses=_verdicts.addresses_outside(self.container, self._planned_networks),
             addresses_may_change=self.addresses_may_change,
             absent_networks=[] if self.request.networks == "create" else facts.absent_networks,
         )
         return [
             *self.checkpointer().findings(self.container),
-            *_compat.restore_findings(self.subject, facts, _compat.RestoreRequest()),
-            *self._volume_findings(),
-            *_compat.version_findings(self.source.host, self.destination.host),
+            *_compat.restore_findings(self.subject, facts, request),
+            *([] if self.request.ignore_volumes else self._volume_findings()),
+            *_verdicts.move_findings(self._move_facts(found.image_present), self._options()),
         ]
+
+    @cached_property
+    def processes(self) -> ProcessFacts | None:
+        """What the container's processes do, where that can be seen."""
+        return process_facts(self.source.client, self.container)
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """What the move will carry, and for how long the container will stand still."""
+        return estimate(
+            self.source.client,
+            self.container,
+            self.processes,
+            ignore_volumes=self.request.ignore_volumes,
+            bandwidth=self.request.bandwidth,
+        )
+
+    def _move_facts(self, image_present: bool) -> _verdicts.MoveFacts:
+        there, container = self.destination, self.container
+        paths = {*_verdicts.bind_sources(container), *_verdicts.devices(container)}
+        return _verdicts.MoveFacts(
+            container=container,
+            source=self.source.host,
+            destination=there.host,
+            estimate=self.estimate,
+            here=self.source.facts,
+            there=there.facts,
+            processes=self.processes,
+            kinds=kinds_of(there.client, paths),
+            networks=self._networks,
+            tcp=self.tcp,
+            guarded=self.tcp == "established" and bool(self.guarded[1]),
+            image_present=image_present,
+            published=_verdicts.published_ports(container, self.request.publish),
+        )
+
+    def _options(self) -> _verdicts.MoveOptions:
+        request = self.request
+        return _verdicts.MoveOptions(
+            image_transfer=request.image_transfer,
+            networks=request.networks,
+            ignore_volumes=request.ignore_volumes,
+            keep_source=request.keep_source,
+            max_downtime=request.max_downtime,
+        )
 
     def checkpointer(self) -> Checkpointer:
         """What freezes the container."""
         options = CheckpointOptions(tcp_established=self.tcp != "none", file_locks=True)
-        request = CheckpointRequest(options, dest="", compression="none", retries=self.request.retries)
+        request = CheckpointRequest(
+            options,
+            dest="",
+            compression="none",
+            ignore_volumes=self.request.ignore_volumes,
+            retries=self.request.retries,
+        )
         return Checkpointer(self.source.client, self.source.host, request)
 
     @property
@@ -138,16 +201,28 @@ class Assessment:
         return self.tcp == "close" and not self.guarded[1]
 
     @property
+    def _planned_networks(self) -> Mapping[str, Json | None]:
+        """The destination's networks as they will be: one that is created there is like the source's."""
+        creates = self.request.networks == "create"
+        return {name: there or (here if creates else None) for name, (here, there) in self._networks.items()}
+
+    @property
+    def another_address(self) -> bool:
+        """Whether the container must take another address there."""
+        outside = _verdicts.addresses_outside(self.container, self._planned_networks)
+        return self.addresses_may_change and bool(outside or self.taken_addresses())
+
+    @property
     def guarded(self) -> tuple[list[str], list[str]]:
         """Devices on the destination, and the addresses that move along to networks on them."""
         networks = {name: self.container.networks[name] for name in self.subject.networks}
-        return parents_and_addresses(networks, self._networks)
+        return parents_and_addresses(networks, self._planned_networks)
 
     def _settled_tcp(self) -> str:
         """Keep connections where the address moves along, else close them where that is possible."""
         if self.request.tcp != "auto":
             return self.request.tcp
         there = self.destination.host
-        if self.guarded[1] or there.podman < TCP_CLOSE_SINCE or there.runtime != "crun":
+        if self.guarded[1] or there.podman < _verdicts.TCP_CLOSE_SINCE or there.runtime != "crun":
             return "established"
         return "close"

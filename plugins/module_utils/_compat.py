@@ -30,7 +30,8 @@ class Finding:
     """One reason for or against.
 
     :param code: stable, for playbooks to test.
-    :param severity: ``blocker`` refuses the request; ``warning`` is passed on.
+    :param severity: ``blocker`` refuses the request. ``warning``: it may go wrong, perhaps later; a move is refused
+        unless it is forced, all else is told and goes on. ``notice`` is told.
     """
 
     code: str
@@ -43,15 +44,30 @@ class Finding:
 
 
 def refuse_blockers(doing: str, findings: list[Finding]) -> list[Finding]:
-    """Return the findings that do not forbid it.
+    """Return the findings, none of which forbids it.
 
     :raises Refused: naming every blocker.
     """
-    blockers = [finding for finding in findings if finding.severity == "blocker"]
-    if blockers:
-        reasons = " ".join(f"[{finding.code}] {finding.message} {finding.remedy}" for finding in blockers)
-        raise Refused(f"{doing} is refused, nothing was touched: {reasons}", [f.as_dict() for f in findings])
+    _refuse(doing, findings, [finding for finding in findings if finding.severity == "blocker"], "")
     return findings
+
+
+def refuse_warnings(doing: str, findings: list[Finding], *, force: bool) -> list[Finding]:
+    """As ``refuse_blockers``, and warnings refuse too unless they are forced.
+
+    :raises Refused: naming every blocker and every warning.
+    """
+    grave = ("blocker",) if force else ("blocker", "warning")
+    reasons = [finding for finding in findings if finding.severity in grave]
+    forcible = reasons and all(finding.severity == "warning" for finding in reasons)
+    _refuse(doing, findings, reasons, " These are warnings: force=true goes on in spite of them." if forcible else "")
+    return findings
+
+
+def _refuse(doing: str, findings: list[Finding], reasons: list[Finding], hint: str) -> None:
+    if reasons:
+        told = " ".join(f"[{finding.code}] {finding.message} {finding.remedy}" for finding in reasons)
+        raise Refused(f"{doing} is refused, nothing was touched: {told}{hint}", [f.as_dict() for f in findings])
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,7 @@ class RestoreFacts:
     :param image_named: the ID behind the image's name here, if that is another image.
     :param absent_networks: of the subject's networks, those missing here; the same for secrets.
     :param taken_addresses: of the subject's, those that a running container here has.
+    :param outside_addresses: of the subject's, those that are in no subnet of the restoring host's network.
     :param addresses_may_change: connections are closed, and no network is shared that they would need.
     """
 
@@ -134,6 +151,7 @@ class RestoreFacts:
     absent_secrets: list[str] = field(default_factory=list)
     pod_present: bool = True
     taken_addresses: list[str] = field(default_factory=list)
+    outside_addresses: list[str] = field(default_factory=list)
     addresses_may_change: bool = False
 
 
@@ -171,7 +189,7 @@ def criu_findings(criu: Json) -> Iterator[Finding]:
             "criu_check",
             f"criu check fails: {' | '.join(criu['check_output'])}",
             "Checkpoints can work all the same; if not, CRIU and the kernel do not fit each other.",
-            severity="warning",
+            severity="notice",
         )
 
 
@@ -293,7 +311,7 @@ def _is_overlay(mount: Json) -> bool:
 def volume_root_findings(problems: list[str]) -> list[Finding]:
     """Volumes whose root did not get its owner and mode back."""
     remedy = "Set it with chown and chmod on the volume's mountpoint."
-    return [Finding("volume_root", problem, remedy, severity="warning") for problem in problems]
+    return [Finding("volume_root", problem, remedy, severity="notice") for problem in problems]
 
 
 def volume_findings(container: Container, volumes: dict[str, Json], users: dict[str, list[str]]) -> Iterator[Finding]:
@@ -320,7 +338,7 @@ def volume_findings(container: Container, volumes: dict[str, Json], users: dict[
                 "volume_labels",
                 f"The volume {name} has labels, which podman does not carry over.",
                 "Make them again on the destination if something needs them.",
-                severity="warning",
+                severity="notice",
             )
 
 
@@ -440,19 +458,35 @@ def _volume_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequ
 
 
 def _address_findings(facts: RestoreFacts) -> Iterator[Finding]:
-    for address in facts.taken_addresses:
+    reasons = {
+        **{
+            address: f"The address {address} is in no subnet of the restoring host's network."
+            for address in facts.outside_addresses
+        },
+        **{
+            address: f"A container on the restoring host has the address {address}."
+            for address in facts.taken_addresses
+        },
+    }
+    for address, reason in reasons.items():
         if facts.addresses_may_change:
             yield Finding(
                 "address_changes",
-                f"A container on the restoring host has the address {address}.",
+                reason,
                 "The container gets another one there. Reach it by a published port or a name.",
-                severity="warning",
+                severity="notice",
+            )
+        elif address in facts.taken_addresses:
+            yield Finding(
+                "address_in_use",
+                reason,
+                "Free the address; connections cannot go on, and sockets cannot be restored, without it.",
             )
         else:
             yield Finding(
-                "address_in_use",
-                f"A container on the restoring host has the address {address}.",
-                "Free the address; connections cannot go on, and sockets cannot be restored, without it.",
+                "address_outside",
+                reason,
+                "Make the network there with the same subnet, or let the address go with tcp=close.",
             )
 
 
@@ -569,7 +603,7 @@ def guard_findings(table: str, left: str | None) -> list[Finding]:
             "guard_left",
             f"The guard on the destination could not be removed, so clients may not reach the container yet: {left}",
             f"It expires by itself within 10 minutes; sooner with nft delete table {table} there.",
-            severity="warning",
+            severity="notice",
         )
     ]
 
@@ -586,23 +620,7 @@ def health_timer_findings(name: str, reason: str) -> list[Finding]:
     ]
 
 
-def version_findings(source: HostInfo, destination: HostInfo) -> list[Finding]:
-    """What is known to go wrong between two versions."""
-    if destination.podman[:2] < source.podman[:2]:
-        return [
-            Finding(
-                "older_destination",
-                f"The destination's podman {_dotted(destination.podman)} is older than the source's "
-                f"{_dotted(source.podman)}: restores by an older runtime can fail "
-                "(seen from 5.8 with crun 1.28 to 5.4 with crun 1.21).",
-                "Upgrade the destination; a failed move comes back by itself.",
-                severity="warning",
-            )
-        ]
-    return []
-
-
-def _dotted(version: tuple[int, int, int]) -> str:
+def dotted(version: tuple[int, int, int]) -> str:
     return ".".join(map(str, version))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _criu
-from ansible_collections.ferry.podman.plugins.module_utils._errors import TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._facts import (
     HostFacts,
     Listener,
@@ -103,8 +103,12 @@ def process_facts(client: LibpodClient, container: Container) -> ProcessFacts | 
     """What the processes of a running container do; None where only the API tells, as on another host."""
     if not (client.transport.is_local and container.running):
         return None
-    pids = [pid for pid, _size in client.processes(container)]
-    if not pids or not os.path.isdir(f"/proc/{pids[0]}"):
+    try:
+        pids = [pid for pid, _size in client.processes(container)]
+    except FerryError:
+        return None
+    # The service may be in a container of its own, with other IDs.
+    if not pids or container.id not in _read(f"/proc/{pids[0]}/cgroup"):
         return None
     tcp = [_read(f"/proc/{pids[0]}/net/{name}") for name in ("tcp", "tcp6")]
     on_host = container.raw["HostConfig"].get("NetworkMode") == "host"

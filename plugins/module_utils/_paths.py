@@ -22,16 +22,14 @@ GO_MODE_DEVICE = 1 << 26
 """The bit of a device in Go's FileMode."""
 
 
-def kinds_of(client: LibpodClient, paths: set[str], images: list[str]) -> dict[str, str] | None:
-    """What is at each path on the service's host; None if it cannot be asked.
-
-    :param images: IDs of images there, any of which will do.
-    """
+def kinds_of(client: LibpodClient, paths: set[str]) -> dict[str, str] | None:
+    """What is at each path on the service's host; None if it cannot be asked, for want of any image."""
     if not paths:
         return {}
     if client.transport.is_local:
         return {path: _on_disk(path) for path in paths}
     try:
+        images = client.image_ids()
         return _through_container(client, paths, images[0]) if images else None
     except FerryError:
         return None

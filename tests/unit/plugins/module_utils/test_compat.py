@@ -59,7 +59,7 @@ def test_host(make_host, host, found) -> None:
     [
         ({"version": "4.1.0", "check": True, "check_output": []}, []),
         ({"version": None, "check": False, "check_output": []}, [("criu_absent", "blocker")]),
-        ({"version": "4.1.0", "check": False, "check_output": ["Error: x", "y"]}, [("criu_check", "warning")]),
+        ({"version": "4.1.0", "check": False, "check_output": ["Error: x", "y"]}, [("criu_check", "notice")]),
     ],
 )
 def test_criu(criu, found) -> None:
