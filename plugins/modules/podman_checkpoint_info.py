@@ -13,6 +13,8 @@ author: the ferry.podman contributors (@ferry-podman)
 description:
   - Tells whether a host can checkpoint and restore, with the versions of all that takes part and the reasons against.
   - Tells the checkpoint state of containers, and why one cannot be checkpointed.
+  - With O(destination), tells what speaks against a move of each container to that host, and what the move would
+    carry, by the same verdicts as M(ferry.podman.podman_migrate).
   - Tells what checkpoint archives hold. They are read to their end, so a damaged one is found, and not unpacked.
 options:
   name:
@@ -26,6 +28,22 @@ options:
     type: list
     elements: path
     default: []
+  destination:
+    description:
+      - The libpod socket of a host that the containers might move to, in the form of O(url), seen from the host that
+        the module runs on.
+      - That host is asked, and nothing on it is changed. To see which files it has, a container is made there from any
+        image, never started, and removed.
+    type: str
+  destination_identity:
+    description:
+      - Path of the private key for an ssh O(destination).
+      - If the key allows forwarding alone, processor, CRIU, free space and ports there are not compared; a finding
+        says so.
+    type: path
+  destination_known_hosts:
+    description: Path of a known_hosts file that must hold the destination's host key.
+    type: path
 extends_documentation_fragment:
   - ferry.podman._connection
   - ferry.podman._attributes
@@ -35,6 +53,7 @@ requirements:
   - zstandard, for archives that are compressed with zstd
 seealso:
   - module: ferry.podman.podman_checkpoint
+  - module: ferry.podman.podman_migrate
 """
 
 EXAMPLES = r"""
@@ -51,6 +70,16 @@ EXAMPLES = r"""
   ferry.podman.podman_checkpoint_info:
     src: [/var/backups/checkpoints/db.tar.zst]
     name: []
+
+- name: Ask whether a container can move, and how long it would stand still
+  ferry.podman.podman_checkpoint_info:
+    name: [db]
+    destination: ssh://root@node2/run/podman/podman.sock
+  register: facts
+
+- name: Show what speaks against it
+  ansible.builtin.debug:
+    msg: "{{ facts.containers[0].findings | rejectattr('severity', 'eq', 'notice') | map(attribute='message') }}"
 """
 
 RETURN = r"""
@@ -140,10 +169,29 @@ containers:
     restored_at: {description: Since when., type: str, returned: always}
     restore_log: {description: CRIU's log of that if it was kept., type: str, returned: always}
     findings:
-      description: Why it could not be checkpointed into an archive now, in the form of the other modules' findings.
+      description:
+        - Why it could not be checkpointed into an archive now, in the form of the other modules' findings.
+        - With O(destination), everything that was found about a move there.
       type: list
       elements: dict
       returned: always
+      contains:
+        code: {description: Stable name of the reason., type: str, sample: volume_exists}
+        severity: {description: 'V(blocker), V(warning) or V(notice).', type: str}
+        message: {description: What was found., type: str}
+        remedy: {description: What to do about it., type: str}
+    estimate:
+      description:
+        - What a move would carry and take. The container runs on meanwhile and may change.
+        - The downtime is that of hosts with quick disks; slower ones take longer.
+      type: dict
+      returned: with O(destination)
+      contains:
+        memory: {description: Bytes of memory., type: int, returned: always}
+        files: {description: Bytes of files that the container has made or changed., type: int, returned: always}
+        volumes: {description: Bytes of its volumes., type: int, returned: always}
+        archive: {description: Bytes that go from one host to the other., type: int, returned: always}
+        downtime_ms: {description: Milliseconds for which it would stand still., type: int, returned: always}
 archives:
   description: One entry for each of O(src).
   returned: always
@@ -179,7 +227,9 @@ archives:
       returned: always
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
 from ansible_collections.ferry.podman.plugins.module_utils._archive import (
@@ -188,6 +238,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     compression_of,
     inspect_file,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 
@@ -204,14 +255,24 @@ def describe_host(module: FerryModule, client: LibpodClient, info: HostInfo) -> 
     return host
 
 
-def describe_containers(client: LibpodClient, info: HostInfo, names: list | None) -> list[dict]:
-    containers = client.each_container() if names is None else [client.container(name) for name in names]
-    return [describe_container(container, info) for container in sorted(containers, key=lambda c: c.name)]
+def describe_containers(client: LibpodClient, info: HostInfo, names: list | None, there: Side | None) -> list[dict]:
+    containers = list(client.each_container()) if names is None else [client.container(name) for name in names]
+    here = Side(client, info)
+    return [describe_container(container, here, there) for container in sorted(containers, key=lambda c: c.name)]
 
 
-def describe_container(container: Container, info: HostInfo) -> dict:
-    findings = _compat.checkpoint_findings(container, info, exports=True, creates_image=False, pre_checkpoint=False)
+def describe_container(container: Container, here: Side, there: Side | None) -> dict:
+    if there is not None:
+        return {**container.summary(), **describe_move(Assessment(here, there, container, MoveRequest()))}
+    findings = _compat.checkpoint_findings(
+        container, here.host, exports=True, creates_image=False, pre_checkpoint=False
+    )
     return {**container.summary(), "findings": [finding.as_dict() for finding in findings]}
+
+
+def describe_move(assessment: Assessment) -> dict:
+    findings = [finding.as_dict() for finding in assessment.findings()]
+    return {"findings": findings, "estimate": assessment.estimate.as_dict()}
 
 
 def describe_archive(path: str) -> dict:
@@ -249,10 +310,21 @@ def engine_of(contents: Contents) -> str:
 
 def inform(module: FerryModule) -> None:
     module.result["archives"] = [describe_archive(path) for path in module.params["src"]]
-    with module.client() as client:
+    with module.client() as client, destination(module) as there:
         info = client.info()
         module.result["host"] = describe_host(module, client, info)
-        module.result["containers"] = describe_containers(client, info, module.params["name"])
+        module.result["containers"] = describe_containers(client, info, module.params["name"], there)
+
+
+@contextlib.contextmanager
+def destination(module: FerryModule) -> Iterator[Side | None]:
+    params = module.params
+    if params["destination"] is None:
+        yield None
+        return
+    identity, known_hosts = params["destination_identity"], params["destination_known_hosts"]
+    with module.connect(params["destination"], identity, known_hosts) as client:
+        yield Side.of(client)
 
 
 def main() -> None:
@@ -260,6 +332,9 @@ def main() -> None:
         argument_spec={
             "name": {"type": "list", "elements": "str"},
             "src": {"type": "list", "elements": "path", "default": []},
+            "destination": {"type": "str"},
+            "destination_identity": {"type": "path"},
+            "destination_known_hosts": {"type": "path"},
         },
     ).run(inform)
 

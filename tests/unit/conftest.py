@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import http.server
 import io
 import json
@@ -38,11 +39,13 @@ import pytest
 from ansible_collections.ferry.podman.plugins.module_utils import (
     _archive,
     _arrival,
+    _assess,
     _exclusive,
     _migration,
     _recovery,
     _transport,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._facts import HostFacts, ProcessFacts
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._transport import Transport
 
@@ -282,6 +285,35 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def host_facts() -> t.Callable[..., HostFacts]:
+    """What a host tells beyond podman's API, of one that has all it takes and room for it."""
+
+    def make(**changes: t.Any) -> HostFacts:
+        facts = HostFacts(
+            kernel="6.12.0",
+            machine="x86_64",
+            cpu_flags=frozenset({"sse4_2", "avx2", "constant_tsc"}),
+            cpu_model="Example 1",
+            memory=8 << 30,
+            criu=(4, 1, 1),
+            programs=frozenset({"criu", "crun", "nft"}),
+            disks={"/": 50 << 30, "/var/lib/containers": 50 << 30},
+            interfaces=frozenset({"eth0", "lo"}),
+        )
+        return dataclasses.replace(facts, **changes)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def hosts_that_fit(monkeypatch: pytest.MonkeyPatch, host_facts: t.Callable[..., HostFacts]) -> None:
+    """Moves between stand-ins do not look at this machine."""
+    monkeypatch.setattr(_assess, "probe", lambda _transport: host_facts())
+    monkeypatch.setattr(_assess, "process_facts", lambda _client, _container: ProcessFacts(memory=1_000_000))
+    monkeypatch.setattr(_assess, "kinds_of", lambda _client, paths: dict.fromkeys(paths, "directory"))
+
+
+@pytest.fixture
 def connect() -> Iterator[t.Callable[..., LibpodClient]]:
     """Makes clients of a URL, with few seconds of patience."""
     with contextlib.ExitStack() as stack:
@@ -357,7 +389,7 @@ def inspect_json() -> t.Callable[..., Json]:
                     "Options": ["nosuid", "nodev", "rbind"],
                     "RW": True,
                 },
-                {"Type": "bind", "Source": "/srv/www", "Destination": "/srv/www", "Options": ["rbind"], "RW": False},
+                {"Type": "tmpfs", "Source": "", "Destination": "/scratch", "Options": ["nosuid"], "RW": True},
             ],
             "Dependencies": [],
             "NetworkSettings": {
@@ -401,7 +433,7 @@ def info_json() -> t.Callable[..., Json]:
                 "ociRuntime": {
                     "name": "crun",
                     "path": "/usr/bin/crun",
-                    "version": "crun version 1.21\ncommit: 1\nrundir: /run/crun\n+SYSTEMD +SELINUX +CAP +SECCOMP +CRIU",
+                    "version": "crun version 1.28\ncommit: 1\nrundir: /run/crun\n+SYSTEMD +SELINUX +CAP +SECCOMP +CRIU",
                 },
                 "security": {"rootless": False, "selinuxEnabled": False, "apparmorEnabled": True},
             },

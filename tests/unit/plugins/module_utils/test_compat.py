@@ -31,7 +31,7 @@ def codes(findings: t.Iterable[Finding]) -> list[str]:
     """The codes, after a look at what users would read."""
     found = list(findings)
     for finding in found:
-        assert finding.severity in ("blocker", "warning")
+        assert finding.severity in ("blocker", "warning", "notice")
         for text in (finding.message, finding.remedy):
             assert text.endswith(".") and text == text.strip()
     return [finding.code for finding in found]
@@ -72,22 +72,7 @@ def test_failed_check_of_criu_is_told_in_its_words() -> None:
     assert "Error: x | y" in finding.message
 
 
-@pytest.mark.parametrize(
-    ("source", "destination", "found"),
-    [
-        ((5, 8, 2), (5, 4, 2), [("older_destination", "warning")]),
-        ((6, 0, 0), (5, 9, 0), [("older_destination", "warning")]),
-        ((5, 8, 2), (5, 8, 1), []),
-        ((5, 8, 2), (5, 8, 2), []),
-        ((5, 4, 2), (5, 8, 2), []),
-    ],
-)
-def test_versions(make_host, source, destination, found) -> None:
-    findings = _compat.version_findings(make_host(source), make_host(destination))
-    assert [(finding.code, finding.severity) for finding in findings] == found
-
-
-@pytest.mark.parametrize(("left", "found"), [(None, []), ("nft failed: no such device.", [("guard_left", "warning")])])
+@pytest.mark.parametrize(("left", "found"), [(None, []), ("nft failed: no such device.", [("guard_left", "notice")])])
 def test_guard(left, found) -> None:
     findings = _compat.guard_findings("netdev ferry_1", left)
     assert [(finding.code, finding.severity) for finding in findings] == found
@@ -223,11 +208,11 @@ def test_overlay_mounts_are_named_once(make_container) -> None:
         ({}, ["db"], [("volume_shared", "blocker")]),
         ({"Options": {"type": "nfs"}}, [], [("volume_options", "blocker")]),
         ({"Driver": "rclone"}, [], [("volume_options", "blocker")]),
-        ({"Labels": {"a": "b"}}, [], [("volume_labels", "warning")]),
+        ({"Labels": {"a": "b"}}, [], [("volume_labels", "notice")]),
         (
             {"Driver": "rclone", "Labels": {"a": "b"}},
             ["db", "app"],
-            [("volume_shared", "blocker"), ("volume_options", "blocker"), ("volume_labels", "warning")],
+            [("volume_shared", "blocker"), ("volume_options", "blocker"), ("volume_labels", "notice")],
         ),
     ],
 )
@@ -243,7 +228,7 @@ def test_volume_on_its_way(make_container, volume, users, found) -> None:
 def test_root_of_a_volume_that_could_not_be_set() -> None:
     assert _compat.volume_root_findings([]) == []
     (finding,) = _compat.volume_root_findings(["The root of volume data should be 1:1:700."])
-    assert (finding.code, finding.severity) == ("volume_root", "warning")
+    assert (finding.code, finding.severity) == ("volume_root", "notice")
     assert finding.message == "The root of volume data should be 1:1:700."
 
 
@@ -334,7 +319,7 @@ def test_all_reasons_against_a_restore_are_found_at_once(make_host) -> None:
     ]
 
 
-@pytest.mark.parametrize(("may_change", "severity"), [(True, "warning"), (False, "blocker")])
+@pytest.mark.parametrize(("may_change", "severity"), [(True, "notice"), (False, "blocker")])
 def test_taken_address_is_no_blocker_where_it_may_change(make_host, may_change, severity) -> None:
     facts = RestoreFacts(make_host(), taken_addresses=["10.9.0.7"], addresses_may_change=may_change)
     (finding,) = _compat.restore_findings(SUBJECT, facts, RestoreRequest())

@@ -14,11 +14,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[4]
 
 def codes_in_code() -> set[str]:
     found = set()
-    tree = ast.parse((ROOT / "plugins/module_utils/_compat.py").read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
-            # The code is a constant, one of two, or made for each of a few kinds.
-            found |= constants(node.args[0])
+    for file in ("_compat.py", "_verdicts.py"):
+        tree = ast.parse((ROOT / "plugins/module_utils" / file).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
+                # The code is a constant, one of two, or made for each of a few kinds.
+                found |= constants(node.args[0])
     return found
 
 

@@ -371,7 +371,7 @@ def test_guard_that_stays_is_a_warning(move, programs, tmp_path) -> None:
     programs("nft", f"[ ! -e {tmp_path}/set ] || {{ echo busy >&2; exit 1; }}; touch {tmp_path}/set")
     move.destination.on("GET /networks/lan/json", {"name": "lan", "driver": "macvlan", "network_interface": "eth1"})
     (finding,) = move.run()["findings"]
-    assert (finding["code"], finding["severity"]) == ("guard_left", "warning")
+    assert (finding["code"], finding["severity"]) == ("guard_left", "notice")
     assert "busy" in finding["message"]
 
 

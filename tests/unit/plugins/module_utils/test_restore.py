@@ -259,7 +259,7 @@ def test_root_that_cannot_be_set_is_a_warning(restorer, podman, archive_with_a_r
     podman.on(INSPECT, inspect_json())
     podman.on(PUT, podman.error(500, "read-only file system") if answer == "error" else podman.die)
     (finding,) = restorer().restore_archive(archive_with_a_root, SUBJECT, None)["findings"]
-    assert (finding["code"], finding["severity"]) == ("volume_root", "warning")
+    assert (finding["code"], finding["severity"]) == ("volume_root", "notice")
     assert "999:999:700" in finding["message"]
 
 
