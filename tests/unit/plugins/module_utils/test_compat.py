@@ -327,6 +327,14 @@ def test_taken_address_is_no_blocker_where_it_may_change(make_host, may_change, 
     assert "10.9.0.7" in finding.message
 
 
+@pytest.mark.parametrize(("may_change", "code"), [(True, "address_changes"), (False, "address_outside")])
+def test_address_outside_of_the_network_there(make_host, may_change, code) -> None:
+    facts = RestoreFacts(make_host(), outside_addresses=["10.9.0.7"], addresses_may_change=may_change)
+    (finding,) = _compat.restore_findings(SUBJECT, facts, RestoreRequest())
+    assert finding.code == code
+    assert "10.9.0.7" in finding.message
+
+
 def test_absent_network_is_named_with_its_command(make_host) -> None:
     (finding,) = _compat.restore_findings(SUBJECT, RestoreFacts(make_host(), absent_networks=["lan"]), RestoreRequest())
     assert "no network lan " in finding.message
@@ -402,6 +410,28 @@ def test_every_code_is_tested_here() -> None:
 
 
 # -- verdicts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("severities", "force", "refused", "hint"),
+    [
+        (["notice"], False, False, False),
+        (["warning"], False, True, True),
+        (["warning", "notice"], True, False, False),
+        (["blocker", "warning"], False, True, False),
+        (["blocker", "warning"], True, True, False),
+    ],
+)
+def test_warnings_refuse_a_move_unless_forced(severities, force, refused, hint) -> None:
+    findings = [Finding(f"c{n}", f"Reason {n}.", "Remedy.", severity) for n, severity in enumerate(severities)]
+    if not refused:
+        assert _compat.refuse_warnings("Moving container web", findings, force=force) == findings
+        return
+    with pytest.raises(Refused) as error:
+        _compat.refuse_warnings("Moving container web", findings, force=force)
+    assert ("force=true" in str(error.value)) == hint
+    assert ("Reason 1." in str(error.value)) == (severities[1:] == ["warning"] and not force)
+    assert len(error.value.facts["findings"]) == len(findings)
 
 
 def test_all_blockers_are_told_with_their_remedies() -> None:

@@ -230,7 +230,7 @@ def test_hosts_summary_has_what_hosts_are_compared_by(make_host) -> None:
     assert summary["runtime"] == {
         "name": "crun",
         "path": "/usr/bin/crun",
-        "version": "crun version 1.21",
+        "version": "crun version 1.28",
         "has_criu": True,
     }
 
