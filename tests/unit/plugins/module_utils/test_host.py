@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import subprocess
 
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils._host import LocalHost, free_bytes
+from ansible_collections.ferry.podman.plugins.module_utils import _host
+from ansible_collections.ferry.podman.plugins.module_utils._host import (
+    PROBE,
+    LocalHost,
+    free_bytes,
+    probe,
+    process_facts,
+)
 
 
 @pytest.fixture
@@ -63,3 +72,69 @@ def test_free_bytes_are_those_of_the_file_system(tmp_path) -> None:
     # Others write meanwhile.
     assert abs(free - shutil.disk_usage(tmp_path).free) < 1 << 28
     assert free_bytes(str(tmp_path / "absent")) is None
+
+
+# -- what is asked of both hosts ------------------------------------------------------------------------------
+
+ID = "1f" * 32
+ANSWER = "@now\n1\n@kernel\n6.1.0 x86_64\n@end\n"
+
+
+def test_this_host_is_asked(client) -> None:
+    facts = probe(client.transport)
+    assert facts is not None and facts.kernel == os.uname().release
+
+
+def test_other_host_is_asked_with_that_very_command(libpod, forwarded, programs) -> None:
+    there = forwarded(libpod)
+    noted = programs("ssh", f'case "$*" in *@now*) printf "{ANSWER}";; esac')
+    facts = probe(there.transport)
+    assert facts is not None and facts.kernel == "6.1.0"
+    assert PROBE in noted.read_text()
+
+
+@pytest.mark.parametrize("script", ["exit 1", "echo This is another command.", "exit 0"])
+def test_host_that_does_not_answer_has_no_facts(libpod, forwarded, programs, script) -> None:
+    there = forwarded(libpod)
+    programs("ssh", script)
+    assert probe(there.transport) is None
+
+
+@pytest.fixture
+def own_process(client, libpod, make_container, monkeypatch):
+    """This process, as if it were a container's."""
+    libpod.on(f"GET /containers/{ID}/top", {"Titles": ["HPID", "RSS"], "Processes": [[str(os.getpid()), "1"]]})
+    read = _host._read
+    monkeypatch.setattr(_host, "_read", lambda path: ID if path.endswith("/cgroup") else read(path))
+    return lambda **changes: process_facts(client, make_container(**changes))
+
+
+def test_processes_are_seen(own_process) -> None:
+    facts = own_process()
+    assert facts is not None
+    assert 1_000_000 < facts.memory < 2_000_000_000
+    assert facts.io_uring == () and facts.listeners == frozenset()
+
+
+def test_only_own_sockets_count_on_the_network_of_the_host(own_process) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        facts = own_process(HostConfig={"NetworkMode": "host"})
+        assert [listener.port for listener in facts.listeners if listener.port == port] == [port]
+    facts = own_process(HostConfig={"NetworkMode": "host"})
+    assert port not in {listener.port for listener in facts.listeners}
+
+
+def test_process_of_somebody_else_is_not_looked_at(client, libpod, make_container) -> None:
+    libpod.on(f"GET /containers/{ID}/top", {"Titles": ["HPID", "RSS"], "Processes": [[str(os.getpid()), "1"]]})
+    assert process_facts(client, make_container()) is None
+
+
+def test_container_that_does_not_run_has_no_processes(client, libpod, make_container) -> None:
+    assert process_facts(client, make_container("exited")) is None
+    assert libpod.seen == []
+
+
+def test_processes_of_another_host_are_not_looked_at(libpod, forwarded, make_container) -> None:
+    assert process_facts(forwarded(libpod), make_container()) is None
+    assert libpod.seen == []

@@ -92,3 +92,23 @@ def test_archives_are_described_in_their_order(run_module, podman, archives, tmp
             file.write(archives.checkpoint())
     answer = run_module(podman_checkpoint_info, url=podman.url, src=paths)
     assert [archive["src"] for archive in answer["archives"]] == paths
+
+
+def test_move_of_each_container_is_judged(run_module, podman, other_libpod, info_json) -> None:
+    other_libpod.on("GET /info", info_json(host={"arch": "arm64"}))
+    other_libpod.on("GET /networks/lan/json", {"name": "lan", "driver": "bridge"})
+    other_libpod.on("GET /volumes/json", [{"Name": "data"}])
+    other_libpod.on("GET /containers/json", [])
+    podman.on("GET /containers/json", [])
+    podman.on(f"GET /containers/{ID}/changes", [])
+    answer = run_module(podman_checkpoint_info, url=podman.url, destination=other_libpod.url, name=[ID, OTHER])
+    db, web = answer["containers"]
+    assert [finding["code"] for finding in web["findings"]] == ["volume_exists", "architecture"]
+    assert "not_running" in [finding["code"] for finding in db["findings"]]
+    assert web["estimate"]["memory"] == 1_000_000
+    assert web["estimate"].keys() == {"memory", "files", "volumes", "archive", "downtime_ms"}
+
+
+def test_without_a_destination_nothing_is_estimated(run_module, podman) -> None:
+    answer = run_module(podman_checkpoint_info, url=podman.url)
+    assert all("estimate" not in container for container in answer["containers"])
