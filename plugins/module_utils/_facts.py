@@ -186,7 +186,11 @@ def _endpoint(text: str) -> tuple[str, int]:
 
 
 def _is_any(address: str) -> bool:
-    return ipaddress.ip_address(address).is_unspecified
+    try:
+        return ipaddress.ip_address(address).is_unspecified
+    except ValueError:
+        # A name, which podman looks up.
+        return False
 
 
 def listening(text: str, protocol: str) -> frozenset[Listener]:
