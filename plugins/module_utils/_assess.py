@@ -106,7 +106,6 @@ class Assessment:
             taken_addresses=self.taken_addresses(),
             outside_addresses=_verdicts.addresses_outside(self.container, self._planned_networks),
             addresses_may_change=self.addresses_may_change,
-            absent_networks=[] if self.request.networks == "create" else facts.absent_networks,
         )
         return [
             *self.checkpointer().findings(self.container),
@@ -174,8 +173,8 @@ class Assessment:
 
     @property
     def expected(self) -> int:
-        """Bytes that the archive will have, about; 0 if that is not known."""
-        return 0
+        """Bytes that the archive will have, about."""
+        return self.estimate.archive
 
     def _volume_findings(self) -> list[_compat.Finding]:
         here = self.source.client

@@ -57,7 +57,11 @@ class HostFiles:
 
     def exists(self, path: str) -> bool:
         """Whether there is anything at an absolute path of the host, in /proc and /sys too."""
-        return self._client.path_exists(self._name, ROOT + path)
+        return self.mode(path) is not None
+
+    def mode(self, path: str) -> int | None:
+        """Go's FileMode of what is at an absolute path of the host; None if nothing is."""
+        return self._client.file_mode(self._name, ROOT + path)
 
     def read(self, path: str, most: int = MOST) -> bytes | None:
         """The last bytes of a regular file, or None if it is not there; those of /proc and /sys read as empty."""

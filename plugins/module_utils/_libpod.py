@@ -523,19 +523,6 @@ class LibpodClient:
         mode = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))["mode"]
         return bool(mode & GO_MODE_DIRECTORY)
 
-    def path_exists(self, name: str, path: str) -> bool:
-        """Whether there is anything at a path inside a container, running or not."""
-        try:
-            self._request(
-                "HEAD",
-                f"/containers/{_part(name)}/archive",
-                f"Looking at {path} of container {name}",
-                params={"path": path},
-            )
-        except NotFound:
-            return False
-        return True
-
     def update_restart_policy(self, container: Container, policy: RestartPolicy) -> None:
         params = {"restartPolicy": policy.name}
         if policy.name == "on-failure" and policy.retries:

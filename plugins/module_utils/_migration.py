@@ -38,6 +38,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard
 from ansible_collections.ferry.podman.plugins.module_utils._health import passes, rearm, wait_healthy
+from ansible_collections.ferry.podman.plugins.module_utils._host import probe
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
@@ -263,7 +264,7 @@ class Migration:
         return checkpoint_options(self.tcp)
 
     def _restore_options(self) -> RestoreOptions:
-        another_address = self.assessment.addresses_may_change and bool(self.assessment.taken_addresses())
+        another_address = self.assessment.another_address
         return RestoreOptions(
             tcp_established=self.tcp == "established",
             tcp_close=self.tcp == "close",
@@ -445,5 +446,9 @@ def described_container(container: Container) -> Json:
 
 
 def unpacks(destination: Side) -> bool | None:
-    """Whether podman is unpacking an archive on that host; None if that cannot be asked."""
-    return None
+    """Whether podman may be unpacking an archive on that host; None if that cannot be asked.
+
+    podman spools what it is sent as ``restore…`` and removes that at the end (pkg/api/handlers/libpod/containers.go).
+    """
+    facts = probe(destination.client.transport)
+    return None if facts is None else any("/restore" in spooled.path for spooled in facts.spool)

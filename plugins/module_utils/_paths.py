@@ -3,7 +3,6 @@
 #
 # Private to this collection: nothing here is an interface for others.
 
-
 """Which files a service's host has: from its disk, or, for another host, through its socket."""
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import stat
 import uuid
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._hostfiles import HostFiles
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import GO_MODE_DIRECTORY, LibpodClient
 
 ABSENT, DIRECTORY, DEVICE, FILE = "absent", "directory", "device", "file"
@@ -46,15 +46,8 @@ def _on_disk(path: str) -> str:
 
 
 def _through_container(client: LibpodClient, paths: set[str], image: str) -> dict[str, str]:
-    """The API tells about files of containers only: so from one, never started, that mounts the host's root."""
-    name = f"ferry-look-{uuid.uuid4().hex[:12]}"
-    mount = {"type": "bind", "source": "/", "destination": "/host", "options": ["ro", "rbind"]}
-    spec = {"name": name, "image": image, "netns": {"nsmode": "none"}, "mounts": [mount]}
-    try:
-        client.create_container(spec)
-        return {path: _kind(client.file_mode(name, f"/host{path}")) for path in sorted(paths)}
-    finally:
-        client.remove_container(name)
+    with HostFiles(client, uuid.uuid4().hex, image) as files:
+        return {path: _kind(files.mode(path)) for path in sorted(paths)}
 
 
 def _kind(mode: int | None) -> str:

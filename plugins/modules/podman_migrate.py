@@ -330,8 +330,10 @@ class Move:
         module.result["location"] = "source"
         container = self.source.container(module.params["name"])
         migration = self.migration(container)
-        findings = _compat.refuse_blockers(f"Moving container {container.name}", migration.assess())
-        module.warn(findings)
+        doing = f"Moving container {container.name}"
+        findings = _compat.refuse_warnings(doing, migration.assess(), force=self.request.force)
+        module.warn(finding for finding in findings if finding.severity == "warning")
+        module.result["estimate"] = migration.assessment.estimate.as_dict()
         module.show_difference({"location": "source"}, {"location": "destination"})
         result: dict = {"container": migration.described(), "tcp": migration.tcp, "findings": []}
         if module.check_mode:

@@ -309,6 +309,7 @@ def host_facts() -> t.Callable[..., HostFacts]:
 def hosts_that_fit(monkeypatch: pytest.MonkeyPatch, host_facts: t.Callable[..., HostFacts]) -> None:
     """Moves between stand-ins do not look at this machine."""
     monkeypatch.setattr(_assess, "probe", lambda _transport: host_facts())
+    monkeypatch.setattr(_migration, "probe", lambda _transport: None)
     monkeypatch.setattr(_assess, "process_facts", lambda _client, _container: ProcessFacts(memory=1_000_000))
     monkeypatch.setattr(_assess, "kinds_of", lambda _client, paths: dict.fromkeys(paths, "directory"))
 

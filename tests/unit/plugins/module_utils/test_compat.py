@@ -81,6 +81,12 @@ def test_guard(left, found) -> None:
         assert "nft delete table netdev ferry_1" in finding.remedy
 
 
+def test_timer_of_health_checks() -> None:
+    (finding,) = _compat.health_timer_findings("web", "It is paused.")
+    assert (finding.code, finding.severity) == ("health_timer", "notice")
+    assert "It is paused." in finding.message
+
+
 @pytest.mark.parametrize(
     ("text", "version"),
     [

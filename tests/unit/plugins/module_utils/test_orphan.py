@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
@@ -29,7 +31,8 @@ def noted(libpod, archives, text: bytes) -> None:
 @pytest.mark.parametrize(("there", "orphaned"), [(200, True), (404, False)])
 def test_process_that_is_noted_and_there_is_an_orphan(client, libpod, archives, lost, there, orphaned) -> None:
     noted(libpod, archives, b"4711\n")
-    libpod.on(f"HEAD /containers/{LOOK}/archive", there)
+    stat = {"X-Docker-Container-Path-Stat": base64.b64encode(b'{"mode": 0}').decode()}
+    libpod.on(f"HEAD /containers/{LOOK}/archive", (there, b"", stat))
     assert is_orphaned(client, lost) == orphaned
     assert libpod.requests[-1].method == "DELETE"
     asked = [request for request in libpod.requests if request.method == "HEAD"]

@@ -224,7 +224,8 @@ def orphan(cut_off, archives) -> None:
     cut_off.destination.on(f"DELETE /containers/{look}", [])
     pid_file = archives.pack([archives.entry("conmon.pid", b"77\n")])
     cut_off.destination.on(f"GET /containers/{look}/archive", cut_off.destination.archive(pid_file))
-    cut_off.destination.on(f"HEAD /containers/{look}/archive", 200)
+    stat = {"X-Docker-Container-Path-Stat": base64.b64encode(b'{"mode": 0}').decode()}
+    cut_off.destination.on(f"HEAD /containers/{look}/archive", (200, b"", stat))
     cut_off.leaves(FROZEN, ("created", {"ConmonPidFile": "/run/c/conmon.pid"}))
     cut_off.destination.on(INSPECT, *cut_off.destination.answers[INSPECT])
 
