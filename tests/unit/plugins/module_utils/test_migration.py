@@ -59,7 +59,12 @@ class Move:
         return self._migration_of(self.source, self.destination, **how)
 
     def run(self, **how):
-        return self.migration(**how).run()
+        migration = self.migration(**how)
+        # What the assessment asks is not what these tests are about.
+        assert migration.assessment.estimate
+        for host in (self.source, self.destination):
+            host.requests.clear()
+        return migration.run()
 
     def failed(self, **how) -> MigrationFailed:
         with pytest.raises(MigrationFailed) as error:
@@ -104,7 +109,6 @@ def test_container_goes_over_and_leaves(move) -> None:
         "DELETE /volumes/data",
     ]
     assert move.destination.seen == [
-        "GET /networks/lan/json",
         f"GET /images/{IMAGE_ID}/json",
         "GET /volumes/json",
         IMPORT,
@@ -233,7 +237,7 @@ def test_failed_restore_leaves_nothing_on_the_destination(move, inspect_json) ->
     error = move.failed()
     assert "CRIU restoring failed: -52" in str(error)
     deleted = ["DELETE /volumes/anonymous", "DELETE /volumes/data"]
-    assert move.destination.seen[3:8] == [IMPORT, INSPECT, REMOVE, *deleted]
+    assert move.destination.seen[2:7] == [IMPORT, INSPECT, REMOVE, *deleted]
     assert move.destination.request(REMOVE).query["force"] == "false"
     assert_it_runs_on_the_source_again(move, error)
 
