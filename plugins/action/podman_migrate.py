@@ -171,7 +171,8 @@ class Watch:
 
     def question(self, job: Job) -> str:
         """The command that waits for the end, for another phase, or until a line is due."""
-        return WAIT.format(
+        # One line for sudo's log.
+        return "; ".join(WAIT.strip().splitlines()).format(
             job=shlex.quote(job.file),
             mark=shlex.quote(self._mark),
             journal=shlex.quote(self._journal) if self._reporter else "/nonexistent",
