@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+"""What is seen of a move while it runs, and that it does not end with whoever watches it.
+
+To have all the time that is needed, the tests stop the module's process in the middle of its work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from helpers import ROOT, SCRATCH, Box, Json, Node, inventory, wait_until
+from test_migrate import Road, road  # noqa: F401
+
+STOP_HOLDER = """
+import glob, os, signal, time
+def holder():
+    for link in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            if os.readlink(link).startswith("/run/lock/ferry.podman/"):
+                return int(link.split("/")[2])
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    found = holder()
+    if found:
+        os.kill(found, signal.SIGSTOP)
+        print(found)
+        break
+"""
+"""Waits for the module that holds a container, and stops it."""
+
+
+class Play:
+    """A playbook that moves a container, while it runs."""
+
+    def __init__(self, source: Node, directory: pathlib.Path, tasks: list[Json], *arguments: str, **environment: str):
+        playbook = directory / "play.yml"
+        playbook.write_text(json.dumps([{"hosts": source.name, "gather_facts": False, "tasks": tasks}]))
+        self._output, self._errors = directory / "stdout", directory / "stderr"
+        command = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", inventory(), str(playbook), *arguments]
+        with open(self._output, "w") as output, open(self._errors, "w") as errors:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
+
+    @property
+    def stdout(self) -> str:
+        return self._output.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._errors.read_text()
+
+    def lines(self, box: Box) -> list[str]:
+        """What was said of the move."""
+        start = f"[{box.node.name}] {box.name}: "
+        return [line[len(start) :] for line in self.stderr.splitlines() if line.startswith(start)]
+
+    def finish(self) -> None:
+        assert self.process.wait(timeout=120) == 0, self.stdout + self.stderr
+
+    def kill(self, number: signal.Signals) -> None:
+        """The program and all that it started here: its workers are no children of a shell's job."""
+        for process in [self.process.pid, *descendants(self.process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+        self.process.wait(timeout=60)
+
+
+def descendants(process: int) -> list[int]:
+    found = []
+    for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def move_task(road: Road, box: Box, **more: object) -> Json:  # noqa: F811
+    return {"ferry.podman.podman_migrate": road._options(box.name), "register": "moved", **more}
+
+
+@contextlib.contextmanager
+def stopped(road: Road, begin: Callable[[], Play]) -> Iterator[Play]:  # noqa: F811
+    """A move in the middle of which the module stands still; it goes on afterwards."""
+    stopper = road.source.popen("python3", "-c", STOP_HOLDER)
+    play = begin()
+    holder = (stopper.communicate(timeout=90)[0] or "").strip()
+    assert holder, play.stdout + play.stderr
+    try:
+        yield play
+    finally:
+        road.source.run("kill", "-CONT", holder)
+
+
+class FakeJournal:
+    """Written in the module's place while that stands still."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+        self._path = f"/var/lib/ferry/{box.id}.json"
+        box.node.sh("mkdir -p -m 700 /var/lib/ferry")
+        box.node.later("rm", "-f", self._path)
+
+    def write(self, phase: str, sent: int = 0, expected: int = 0) -> None:
+        now = float(self._box.node.sh("date +%s.%N"))
+        fields = {"id": self._box.id, "name": self._box.name, "destination": "", "phase": phase, "version": 1}
+        numbers = {"begun": now, "phase_begun": now, "sent": sent, "expected": expected}
+        self._box.node.run("tee", f"{self._path}.new", stdin=json.dumps({**fields, **numbers}))
+        self._box.node.run("mv", f"{self._path}.new", self._path)
+
+
+MIB = 1024**2
+
+
+def test_phase_and_bytes_are_told_while_it_runs(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
+    box = road.source.start("keeper", command=("100",))
+    memory = box.memory()
+    show = {"ansible.builtin.debug": {"msg": "{{ moved | to_json }}"}}
+    with stopped(road, lambda: Play(road.source, tmp_path, [move_task(road, box), show])) as play:
+        journal = FakeJournal(box)
+        journal.write("freeze")
+        wait_until(lambda: any(line.startswith("freeze") for line in play.lines(box)), "the phase")
+        journal.write("transfer", 412 * MIB, 1024 * MIB)
+        wait_until(lambda: any("transfer 412 of about 1024 MiB" in line for line in play.lines(box)), "the bytes")
+    play.finish()
+    memory.goes_on_in(road.arrived(box))
+    assert not set("\r\x1b") & set(play.stderr)
+    assert f"[{road.source.name}] {box.name}: " not in play.stdout
+    assert "downtime_ms" in play.stdout
+    for added in ("ansible_job_id", "finished", "started", "results_file"):
+        assert added not in play.stdout
+    assert road.source.sh("ls -A ~/.ansible_async") == ""
+
+
+@pytest.mark.parametrize("way", ["variable", "environment"])
+def test_quiet_on_request(road: Road, tmp_path: pathlib.Path, way: str) -> None:  # noqa: F811
+    box = road.source.start("keeper", command=("20",))
+    arguments = ["-e", "ferry_podman_progress=false"] if way == "variable" else []
+    environment = {"FERRY_PODMAN_PROGRESS": "0"} if way == "environment" else {}
+    with stopped(road, lambda: Play(road.source, tmp_path, [move_task(road, box)], *arguments, **environment)) as play:
+        FakeJournal(box).write("freeze")
+        time.sleep(5)  # a line would be due after three
+    play.finish()
+    assert play.lines(box) == []
+    road.arrived(box)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_move_goes_on_without_the_controller(
+    road: Road,  # noqa: F811
+    tmp_path: pathlib.Path,
+    number: signal.Signals,
+) -> None:
+    box = road.source.start("keeper", command=("20",))
+    memory = box.memory()
+    with stopped(road, lambda: Play(road.source, tmp_path, [move_task(road, box)])) as play:
+        play.kill(number)
+        assert box.name in road.source.names()
+    wait_until(lambda: box.name not in road.source.names(), "the move to end", seconds=60)
+    memory.goes_on_in(road.arrived(box))
+    # The result that nobody fetched.
+    wait_until(lambda: "downtime_ms" in road.source.sh("cat ~/.ansible_async/j*"), "its result")
+    road.source.later("sh", "-c", "rm -rf ~/.ansible_async")
+
+
+def test_module_that_dies_is_not_waited_for(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
+    """With all of its wrapper, as when the host is started anew."""
+    box = road.source.start("keeper", command=("20",))
+    life = box.life
+    task = move_task(road, box, ignore_errors=True)
+    with stopped(road, lambda: Play(road.source, tmp_path, [task])) as play:
+        road.source.later("sh", "-c", "rm -rf ~/.ansible_async ~/.ansible/tmp/*")
+        road.source.sh(
+            "kill -KILL $(grep -lsaE 'async_wrapper|podman_migrate' /proc/[0-9]*/cmdline | cut -d/ -f3) || :"
+        )
+    play.finish()
+    assert "The module ended without a result" in play.stdout
+    assert box.life == life
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [{"async": 60, "poll": 1}, {"check_mode": True}, {"no_log": True}, {"become": True}],
+    ids=lambda keywords: next(iter(keywords)),
+)
+def test_keywords_of_the_task(road: Road, tmp_path: pathlib.Path, keywords: Json) -> None:  # noqa: F811
+    box = road.source.start("keeper", command=("20",))
+    show = {"ansible.builtin.debug": {"msg": "at the {{ moved.location }}"}}
+    play = Play(road.source, tmp_path, [move_task(road, box, **keywords), show])
+    play.finish()
+    assert f"at the {'source' if 'check_mode' in keywords else 'destination'}" in play.stdout
+    assert (box.name in road.source.names()) == ("check_mode" in keywords)
+
+
+def test_options_of_the_action_group(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
+    box = road.source.start("keeper", command=("20",))
+    common = {"group/ferry.podman.podman": {"url": f"unix://{SCRATCH}/nowhere.sock"}}
+    play = Play(road.source, tmp_path, [move_task(road, box, module_defaults=common)])
+    assert play.process.wait(timeout=60) != 0
+    assert f"{SCRATCH}/nowhere.sock" in play.stdout + play.stderr
+    assert box.name in road.source.names()
