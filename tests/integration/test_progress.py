@@ -40,6 +40,16 @@ while time.monotonic() < end:
 """
 """Waits for the module that holds a container, and stops it."""
 
+KILL_WITH_WRAPPER = """
+import os, signal, sys
+process = int(sys.argv[1])
+while process:
+    parent = int(open(f"/proc/{process}/stat").read().rpartition(")")[2].split()[1])
+    os.kill(process, signal.SIGKILL)
+    process = parent if b"async_wrapper" in open(f"/proc/{parent}/cmdline", "rb").read() else 0
+"""
+"""Nothing is left of the module, as after a reboot."""
+
 
 class Play:
     """A playbook that moves a container, while it runs."""
@@ -47,6 +57,7 @@ class Play:
     def __init__(self, source: Node, directory: pathlib.Path, tasks: list[Json], *arguments: str, **environment: str):
         playbook = directory / "play.yml"
         playbook.write_text(json.dumps([{"hosts": source.name, "gather_facts": False, "tasks": tasks}]))
+        self.module = 0  # its process on the host
         self._output, self._errors = directory / "stdout", directory / "stderr"
         command = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", inventory(), str(playbook), *arguments]
         with open(self._output, "w") as output, open(self._errors, "w") as errors:
@@ -102,10 +113,11 @@ def stopped(road: Road, begin: Callable[[], Play]) -> Iterator[Play]:  # noqa: F
     play = begin()
     holder = (stopper.communicate(timeout=90)[0] or "").strip()
     assert holder, play.stdout + play.stderr
+    play.module = int(holder)
     try:
         yield play
     finally:
-        road.source.run("kill", "-CONT", holder)
+        road.source.run("kill", "-CONT", holder, check=False)
 
 
 class FakeJournal:
@@ -129,7 +141,7 @@ MIB = 1024**2
 
 
 def test_phase_and_bytes_are_told_while_it_runs(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
-    box = road.source.start("keeper", command=("100",))
+    box = road.source.start_on_lan("keeper", command=("100",))
     memory = box.memory()
     show = {"ansible.builtin.debug": {"msg": "{{ moved | to_json }}"}}
     with stopped(road, lambda: Play(road.source, tmp_path, [move_task(road, box), show])) as play:
@@ -150,7 +162,7 @@ def test_phase_and_bytes_are_told_while_it_runs(road: Road, tmp_path: pathlib.Pa
 
 @pytest.mark.parametrize("way", ["variable", "environment"])
 def test_quiet_on_request(road: Road, tmp_path: pathlib.Path, way: str) -> None:  # noqa: F811
-    box = road.source.start("keeper", command=("20",))
+    box = road.source.start()
     arguments = ["-e", "ferry_podman_progress=false"] if way == "variable" else []
     environment = {"FERRY_PODMAN_PROGRESS": "0"} if way == "environment" else {}
     with stopped(road, lambda: Play(road.source, tmp_path, [move_task(road, box)], *arguments, **environment)) as play:
@@ -167,28 +179,24 @@ def test_move_goes_on_without_the_controller(
     tmp_path: pathlib.Path,
     number: signal.Signals,
 ) -> None:
-    box = road.source.start("keeper", command=("20",))
+    box = road.source.start_on_lan("keeper", command=("20",))
     memory = box.memory()
+    road.source.later("sh", "-c", "rm -rf ~/.ansible_async")
     with stopped(road, lambda: Play(road.source, tmp_path, [move_task(road, box)])) as play:
         play.kill(number)
         assert box.name in road.source.names()
     wait_until(lambda: box.name not in road.source.names(), "the move to end", seconds=60)
     memory.goes_on_in(road.arrived(box))
-    # The result that nobody fetched.
-    wait_until(lambda: "downtime_ms" in road.source.sh("cat ~/.ansible_async/j*"), "its result")
-    road.source.later("sh", "-c", "rm -rf ~/.ansible_async")
+    wait_until(lambda: "downtime_ms" in road.source.sh("cat ~/.ansible_async/j*"), "the result that nobody fetched")
 
 
 def test_module_that_dies_is_not_waited_for(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
-    """With all of its wrapper, as when the host is started anew."""
-    box = road.source.start("keeper", command=("20",))
+    box = road.source.start()
     life = box.life
     task = move_task(road, box, ignore_errors=True)
+    road.source.later("sh", "-c", "rm -rf /tmp/ferry-ssh-* ~/.ansible_async")
     with stopped(road, lambda: Play(road.source, tmp_path, [task])) as play:
-        road.source.later("sh", "-c", "rm -rf ~/.ansible_async ~/.ansible/tmp/*")
-        road.source.sh(
-            "kill -KILL $(grep -lsaE 'async_wrapper|podman_migrate' /proc/[0-9]*/cmdline | cut -d/ -f3) || :"
-        )
+        road.source.run("python3", "-c", KILL_WITH_WRAPPER, str(play.module))
     play.finish()
     assert "The module ended without a result" in play.stdout
     assert box.life == life
@@ -200,7 +208,7 @@ def test_module_that_dies_is_not_waited_for(road: Road, tmp_path: pathlib.Path) 
     ids=lambda keywords: next(iter(keywords)),
 )
 def test_keywords_of_the_task(road: Road, tmp_path: pathlib.Path, keywords: Json) -> None:  # noqa: F811
-    box = road.source.start("keeper", command=("20",))
+    box = road.source.start()
     show = {"ansible.builtin.debug": {"msg": "at the {{ moved.location }}"}}
     play = Play(road.source, tmp_path, [move_task(road, box, **keywords), show])
     play.finish()
@@ -209,7 +217,7 @@ def test_keywords_of_the_task(road: Road, tmp_path: pathlib.Path, keywords: Json
 
 
 def test_options_of_the_action_group(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
-    box = road.source.start("keeper", command=("20",))
+    box = road.source.start()
     common = {"group/ferry.podman.podman": {"url": f"unix://{SCRATCH}/nowhere.sock"}}
     play = Play(road.source, tmp_path, [move_task(road, box, module_defaults=common)])
     assert play.process.wait(timeout=60) != 0
