@@ -43,7 +43,7 @@ class Host:
         return self.end(self.start())
 
     def end(self, process: subprocess.Popen[str]) -> tuple[bool, bool]:
-        output, _ = process.communicate(timeout=30)
+        output = process.communicate(timeout=30)[0]
         return self.watch.take(output.splitlines())
 
 
@@ -133,7 +133,7 @@ def test_quiet_watch_asks_only_for_the_end(tmp_path, said: list[str]) -> None:
 def test_names_are_quoted(tmp_path, directory: str) -> None:
     job = plugin.Job({"ansible_job_id": f"{JOB}.1", "results_file": f"{directory}/{JOB}.1"})
     question = plugin.Watch(directory, "db", Reporter("x", 0.0), 0.0).question(job)
-    done = subprocess.run(["sh", "-c", question], cwd=tmp_path, text=True, capture_output=True, timeout=30)
+    done = subprocess.run(["sh", "-c", question], cwd=tmp_path, text=True, capture_output=True, check=True, timeout=30)
     assert done.stdout.startswith("over ")
     assert (done.stderr, list(tmp_path.iterdir())) == ("", [])
 
