@@ -192,7 +192,7 @@ class Watch:
 
     def tell_of_loss(self) -> None:
         if self._reporter is not None and not self._lost:
-            say(self._reporter.sentence("connection lost; the move goes on there, trying to reach it again"))
+            say(self._reporter.sentence("no answer from the host; the move goes on there, and it is asked again"))
         self._lost = True
 
     def _seconds(self) -> float:

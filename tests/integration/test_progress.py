@@ -86,6 +86,16 @@ class Play:
     def finish(self) -> None:
         assert self.process.wait(timeout=120) == 0, self.stdout + self.stderr
 
+    def cut_connections(self) -> int:
+        """Returns how many there were."""
+        cut = 0
+        for process in descendants(self.process.pid):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                if pathlib.Path(f"/proc/{process}/comm").read_text().strip() == "ssh":
+                    os.kill(process, signal.SIGKILL)
+                    cut += 1
+        return cut
+
     def kill(self, number: signal.Signals) -> None:
         """The program and all that it started here: its workers are no children of a shell's job."""
         for process in [self.process.pid, *descendants(self.process.pid)]:
@@ -158,6 +168,17 @@ def test_phase_and_bytes_are_told_while_it_runs(road: Road, tmp_path: pathlib.Pa
     for added in ("ansible_job_id", "finished", "started", "results_file"):
         assert added not in play.stdout
     assert road.source.sh("ls -A ~/.ansible_async") == ""
+
+
+def test_lost_connection_is_made_anew(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
+    box = road.source.start()
+    with stopped(road, lambda: Play(road.source, tmp_path, [move_task(road, box)])) as play:
+        FakeJournal(box).write("freeze")
+        wait_until(lambda: play.lines(box), "the first line")
+        wait_until(play.cut_connections, "a connection")
+        wait_until(lambda: play.lines(box)[-1].startswith("no answer"), "the line about it")
+    play.finish()
+    road.arrived(box)
 
 
 @pytest.mark.parametrize("way", ["variable", "environment"])
