@@ -135,7 +135,8 @@ class Journal:
             raise FerryError(f"The journal {self.path} cannot be removed: {error}.", remedy="Remove it.") from None
 
     def _current(self) -> Entry:
-        assert self.entry is not None
+        if self.entry is None:
+            raise FerryError(f"The journal {self.path} has not been begun.")
         return self.entry
 
     def _write(self, entry: Entry, *, durable: bool) -> None:

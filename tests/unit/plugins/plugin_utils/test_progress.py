@@ -24,7 +24,7 @@ ID = "4f1f" * 16
 
 
 def journal_line(**changes: object) -> str:
-    entry = _journal.Entry(id=ID, name="db", destination="ssh://x", phase="transfer", phase_begun=1000.25)
+    entry = _journal.Entry(id=ID, name="db", image_id="", destination="ssh://x", phase="transfer", phase_begun=1000.25)
     return json.dumps(dataclasses.asdict(dataclasses.replace(entry, **changes)))
 
 
@@ -58,7 +58,7 @@ def test_entry_that_a_killed_run_left_is_not_shown() -> None:
 
 def test_mark_is_in_what_the_journal_really_writes(tmp_path) -> None:
     journal = Journal(str(tmp_path), ID)
-    journal.begin(_journal.Entry(id=ID, name="db", destination="", phase="assess"))
+    journal.begin(_journal.Entry(id=ID, name="db", image_id="", destination="", phase="assess"))
     text = (tmp_path / f"{ID}.json").read_text()
     assess = find_entry(text.splitlines(), "db", since=0)
     assert assess is not None
