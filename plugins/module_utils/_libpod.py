@@ -586,6 +586,22 @@ class LibpodClient:
     def load_image(self, archive: t.Iterable[bytes], doing: str) -> None:
         self._post("/images/load", doing, {}, archive)
 
+    def pull_image(self, name: str, doing: str) -> None:
+        """Have the host pull it by its name from where its own configuration says.
+
+        :raises ApiError: if it cannot; the server answers 200 and tells it in the stream.
+        """
+        response = self._request("POST", "/images/pull", doing, params={"reference": name, "quiet": "true"})
+        for line in filter(None, response.text.splitlines()):
+            try:
+                error = json.loads(line).get("error")
+            except (ValueError, AttributeError):
+                raise ProtocolError(
+                    f"{doing} at {self.transport.url}: the answer is not JSON: {line[:200]!r}."
+                ) from None
+            if error:
+                raise ApiError(f"{doing} failed: {error}.", status=response.status_code, cause=str(error))
+
     def remove_image(self, name: str) -> None:
         with contextlib.suppress(NotFound):
             self._request("DELETE", f"/images/{_part(name)}", f"Removing image {name}")

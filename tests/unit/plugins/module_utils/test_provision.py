@@ -60,3 +60,37 @@ def test_image_that_is_there_is_not_brought(both, other_libpod) -> None:
     other_libpod.on(f"GET /images/{subject.image_id}/json", {"Id": subject.image_id})
     bring_image(*both, subject, "stream")
     assert other_libpod.seen == [f"GET /images/{subject.image_id}/json"]
+
+
+PULL = "POST /images/pull"
+
+
+@pytest.fixture
+def subject(other_libpod) -> Subject:
+    found = Subject("1", "web", "crun", "2e" * 32, "registry.example/web:1")
+    absent = other_libpod.error(404, "no such image")
+    other_libpod.on(f"GET /images/{found.image_id}/json", absent, {"Id": found.image_id})
+    return found
+
+
+def test_image_is_pulled_by_its_name(both, other_libpod, subject) -> None:
+    other_libpod.on(PULL, other_libpod.text(200, '{"id": "2e"}\n'))
+    bring_image(*both, subject, "pull")
+    assert other_libpod.request(PULL).query["reference"] == "registry.example/web:1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [('{"error": "manifest unknown"}\n', "manifest unknown"), ("<html>", "not JSON"), ("7", "not JSON")],
+)
+def test_pull_that_fails_in_its_stream_is_a_failure(both, other_libpod, subject, answer, told) -> None:
+    other_libpod.on(PULL, other_libpod.text(200, answer))
+    with pytest.raises(FerryError, match=told):
+        bring_image(*both, subject, "pull")
+
+
+def test_pull_that_gives_another_image_is_a_failure(both, other_libpod, subject) -> None:
+    other_libpod.on(f"GET /images/{subject.image_id}/json", other_libpod.error(404, "no such image"))
+    other_libpod.on(PULL, other_libpod.text(200, '{"id": "3f"}\n'))
+    with pytest.raises(FerryError, match="did not arrive with the ID 2e2e2e2e2e2e"):
+        bring_image(*both, subject, "pull")
