@@ -26,6 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of
 from ansible_collections.ferry.podman.plugins.module_utils._restore import gather_facts
+from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,15 @@ class Assessment:
         for other in here.each_container() if volumes else ():
             for name in set(other.volumes) & set(volumes):
                 users[name] += [other.name] if other.id != self.container.id else []
-        return list(_compat.volume_findings(self.container, volumes, users))
+        return [*_compat.volume_findings(self.container, volumes, users), *self._root_findings(list(volumes))]
+
+    def _root_findings(self, volumes: list[str]) -> list[_compat.Finding]:
+        """Of a source that is not this machine the roots of volumes may be unknown."""
+        seen = (
+            volume_roots(self.source.client, self.container) if not self.source.client.transport.is_local else volumes
+        )
+        text = "Owner and mode of the root of volume {} cannot be seen from here; it becomes 0:0 with 755."
+        return _compat.volume_root_findings([text.format(name) for name in volumes if name not in seen])
 
     # -- addresses and connections
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import stat
 import tarfile
 import typing as t
@@ -31,14 +32,29 @@ DEFAULT = "0:0:755"
 
 def volume_roots(client: LibpodClient, container: Container) -> dict[str, str]:
     """Owner, group and octal mode of volumes' roots by name, as ``0:0:755``; of those that can be seen from here."""
+    places = {mount["Name"]: mount.get("Source", "") for mount in _volume_mounts(container)}
+    if not client.transport.is_local:
+        return _roots_elsewhere(client, places)
     found = {}
-    for mount in _volume_mounts(container) if client.transport.is_local else ():
+    for name, place in places.items():
         try:
-            status = os.stat(mount.get("Source", ""))
+            status = os.stat(place)
         except OSError:
             continue
-        found[mount["Name"]] = f"{status.st_uid}:{status.st_gid}:{stat.S_IMODE(status.st_mode):o}"
+        found[name] = f"{status.st_uid}:{status.st_gid}:{stat.S_IMODE(status.st_mode):o}"
     return found
+
+
+def _roots_elsewhere(client: LibpodClient, places: dict[str, str]) -> dict[str, str]:
+    """The API does not tell; a key that may run no commands leaves it unknown."""
+    if not places or client.transport.forward is None:
+        return {}
+    command = "stat -c %u:%g:%a -- " + " ".join(map(shlex.quote, places.values()))
+    try:
+        lines = client.transport.forward.run(command, "").splitlines()
+    except FerryError:
+        return {}
+    return dict(zip(places, lines)) if len(lines) == len(places) else {}
 
 
 def set_volume_roots(client: LibpodClient, container: Container, roots: dict[str, str]) -> list[str]:

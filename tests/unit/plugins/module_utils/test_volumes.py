@@ -27,9 +27,19 @@ def test_roots_are_read_where_they_are(client, make_container, tmp_path) -> None
     assert volume_roots(client, container) == {"data": f"{os.getuid()}:{os.getgid()}:2751"}
 
 
-def test_roots_of_another_host_cannot_be_read(libpod, forwarded, make_container, tmp_path) -> None:
-    container = make_container(Mounts=[mount("data", "/data", Source=str(tmp_path))])
-    assert volume_roots(forwarded(libpod), container) == {}
+@pytest.mark.parametrize(
+    ("said", "roots"),
+    [
+        ("echo 5:6:2750; echo 0:0:755", {"data": "5:6:2750", "more": "0:0:755"}),
+        ("echo 5:6:2750", {}),
+        ("exit 1", {}),
+    ],
+)
+def test_roots_of_another_host_are_asked_for(libpod, forwarded, make_container, programs, said, roots) -> None:
+    client = forwarded(libpod)
+    programs("ssh", said)
+    mounts = [mount("data", "/data"), mount("more", "/more", Source="/var/lib/it's one")]
+    assert volume_roots(client, make_container(Mounts=mounts)) == roots
 
 
 @pytest.fixture
