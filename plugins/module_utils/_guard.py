@@ -22,7 +22,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import Outcom
 from ansible_collections.ferry.podman.plugins.module_utils._transport import Transport
 
 EXPIRES = 600
-"""Seconds after which a guard that nobody could remove lets everything through again."""
+"""Seconds after which a guard that nobody could remove lets everything through again, at least."""
 
 COMMAND = "nft -f -"
 """The one command that the destination runs for a move; a forced command of an ssh key may be just this."""
@@ -34,6 +34,7 @@ class Guard:
 
     :param key: makes the name of its table; a container's ID.
     :param devices: parent devices of macvlan and ipvlan networks.
+    :param lifetime: seconds until it ends by itself; longer than any restore that it guards.
     :param until: when it ends by itself, in seconds since the epoch; None where it does not stand.
     :param left: why it could not be removed, if so.
     """
@@ -42,6 +43,7 @@ class Guard:
     key: str
     devices: list[str]
     addresses: list[str]
+    lifetime: int = EXPIRES
     until: float | None = None
     left: str | None = None
 
@@ -56,7 +58,7 @@ class Guard:
             addresses = [a for a in self.addresses if ipaddress.ip_address(a).version == version]
             lines.append(f"add set {self.table} {family} {{ type {family}_addr; flags timeout; }}")
             for address in addresses:
-                lines.append(f"add element {self.table} {family} {{ {address} timeout {EXPIRES}s }}")
+                lines.append(f"add element {self.table} {family} {{ {address} timeout {self.lifetime}s }}")
         for number, device in enumerate(self.devices):
             chain = f"{self.table} parent{number}"
             lines.append(f'add chain {chain} {{ type filter hook ingress device "{device}" priority -300; }}')
@@ -75,11 +77,11 @@ class Guard:
         """
         if self.needed:
             self._nft(self.script())
-            self.until = time.time() + EXPIRES
+            self.until = time.time() + self.lifetime
 
     def refresh(self) -> None:
         """Give it its whole time again if a good part of it has passed."""
-        if self.until is not None and time.time() > self.until - EXPIRES * 0.8:
+        if self.until is not None and time.time() > self.until - self.lifetime * 0.8:
             self.set()
 
     def remove(self) -> None:

@@ -36,7 +36,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     facts_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import uninterrupted
-from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard
+from ansible_collections.ferry.podman.plugins.module_utils._guard import EXPIRES, Guard
 from ansible_collections.ferry.podman.plugins.module_utils._health import passes, rearm, wait_healthy
 from ansible_collections.ferry.podman.plugins.module_utils._host import probe
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
@@ -59,6 +59,9 @@ from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import d
 
 PATIENCE = 30.0
 """Seconds in which a destination that does not answer is asked again whether the container arrived."""
+
+GUARDED_TIMES = 4
+"""For how many times the estimated downtime the guard stands, if nobody removes it."""
 
 LOOKED_AT_AGAIN = 0.5
 """Seconds after which a process that was restored must still be there, where no health check tells more."""
@@ -109,8 +112,7 @@ class Migration:
         """
         with uninterrupted():
             self._prepare()
-            devices, addresses = self.assessment.guarded if self.tcp == "established" else ([], [])
-            guard = Guard(self.destination.client.transport, self.container.id, devices, addresses)
+            guard = self._guard()
             arrived, downtime = self._carried(guard)
             findings = [*arrived.pop("findings"), *self._after(guard)]
         return {
@@ -145,6 +147,11 @@ class Migration:
         except FerryError:
             self.journal.close()
             raise
+
+    def _guard(self) -> Guard:
+        devices, addresses = self.assessment.guarded if self.tcp == "established" else ([], [])
+        lifetime = max(EXPIRES, self.assessment.estimate.downtime_ms // 1000 * GUARDED_TIMES)
+        return Guard(self.destination.client.transport, self.container.id, devices, addresses, lifetime)
 
     def _networks_to_make(self) -> list[str]:
         return self.subject.networks if self.request.networks == "create" else []
