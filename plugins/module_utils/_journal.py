@@ -39,6 +39,7 @@ class Entry:
     :param begun: when the move began, in seconds since the epoch.
     :param phase_begun: the same for the phase.
     :param tcp: established, close or none.
+    :param volumes: names of those that move along.
     :param networks: names of those that were made on the destination for it.
     :param guarded_until: until when no client can reach the container there, in seconds since the epoch; 0 for never.
     :param sent: bytes of the archive that have gone to the destination.
@@ -53,6 +54,7 @@ class Entry:
     begun: float = 0.0
     phase_begun: float = 0.0
     tcp: str = "established"
+    volumes: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
     keep_source: bool = False
     guarded_until: float = 0.0

@@ -134,6 +134,7 @@ class Migration:
                 destination=self.destination.client.transport.url,
                 phase="prepare",
                 tcp=self.tcp,
+                volumes=[] if self.request.ignore_volumes else self.container.volumes,
                 keep_source=self.request.keep_source,
                 expected=self.assessment.expected,
             )
@@ -393,8 +394,7 @@ class Ending:
             drop_hold(here, container)
             if not self.request.keep_source:
                 here.remove_container(container.id, force=False)
-                for volume in [] if self.request.ignore_volumes else container.volumes:
-                    self._remove_moved_volume(volume)
+                self.remove_moved_volumes([] if self.request.ignore_volumes else container.volumes)
             self.journal.close()
         except FerryError as error:
             raise MigrationFailed(
@@ -413,11 +413,11 @@ class Ending:
             return _compat.health_timer_findings(self.arrival.name, str(error))
         return []
 
-    def _remove_moved_volume(self, name: str) -> None:
+    def remove_moved_volumes(self, names: list[str]) -> None:
         """One that another container uses stays, and so does the refusal of a later way back."""
-        if any(name in container.volumes for container in self.source.client.each_container()):
-            return
-        self.source.client.remove_volume(name)
+        for name in names:
+            if not any(name in container.volumes for container in self.source.client.each_container()):
+                self.source.client.remove_volume(name)
 
 
 def verify(client: LibpodClient, ident: str, request: MoveRequest, open_guard: t.Callable[[], None]) -> None:

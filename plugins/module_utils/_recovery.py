@@ -157,6 +157,9 @@ class Recovery:
         remains = self.source.client.find_container(self.entry.id)
         if remains is not None:
             self._ending().commit(remains)
+        elif not self.entry.keep_source:
+            # The container is removed before its volumes.
+            self._ending().remove_moved_volumes(self.entry.volumes)
         self._ending().health_findings()
         self.journal.close()
         return there
