@@ -321,17 +321,24 @@ class Ending:
         entry = self.journal.entry
         try:
             settle(self.source.client, container)
-            if entry is not None:
+            if entry is not None and entry.destination == self.destination.client.transport.url:
                 remove_networks(self.destination.client, entry.networks)
                 if not self.arrival.lift(PATIENCE, self._pending_until()):
                     return (
                         f" The destination may still be unpacking the archive, so a container {container.name} that is "
                         "never started holds its name there; the next run removes it."
                     )
+                self._remove_volumes_there(entry)
             self.journal.close()
         except FerryError as error:
             return f" Something of the move is left: {error}"
         return ""
+
+    def _remove_volumes_there(self, entry: Entry) -> None:
+        """podman makes them before the container, and leaves them when it is killed; none was there before the move."""
+        for name in entry.volumes if entry.phase in ("restore", "verify") else []:
+            with contextlib.suppress(FerryError):
+                self.destination.client.remove_volume(name)
 
     def _pending_until(self) -> float:
         """When a restore that was sent must be over, in seconds since the epoch."""

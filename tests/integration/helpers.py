@@ -156,6 +156,15 @@ class Node:
             [LAB, "exec", self.name, "--", *command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
 
+    def popen_with_input(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [LAB, "exec", self.name, "--", *command],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
     def service(self, action: str) -> None:
         run(LAB, "service", self.name, action)
 
