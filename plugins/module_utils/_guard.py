@@ -89,7 +89,7 @@ class Guard:
         if self.until is None:
             return
         try:
-            self._nft(f"add table {self.table}\ndelete table {self.table}\n")
+            self.transport.again_if_lost(lambda: self._nft(f"add table {self.table}\ndelete table {self.table}\n"))
             self.until = self.left = None
         except TransportError as error:
             self.left = str(error)

@@ -32,6 +32,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     OutcomeUnknown,
     RestoredAndEnded,
     RestoreFailed,
+    TransportError,
     described,
     facts_of,
 )
@@ -65,6 +66,9 @@ GUARDED_TIMES = 4
 
 LOOKED_AT_AGAIN = 0.5
 """Seconds after which a process that was restored must still be there, where no health check tells more."""
+
+BEGUN_THERE = ("restore", "verify", "commit")
+"""Phases in which podman on the destination may have seen a whole archive."""
 
 
 class Stage(enum.Enum):
@@ -246,7 +250,12 @@ class Migration:
     def _verify(self, guard: Guard) -> None:
         """See that it lives. As long as the guard stands no client has been answered, and a way back loses nothing."""
         with self.progress.phase("verify"):
-            verify(self.destination.client, self.container.id, self.request, guard.remove)
+            try:
+                verify(self.destination.client, self.container.id, self.request, guard.remove)
+            except TransportError:
+                # A lost connection says nothing about the container.
+                self.arrival.settle(PATIENCE)
+                verify(self.destination.client, self.container.id, self.request, guard.remove)
 
     def _returned(self, error: Exception) -> MigrationFailed:
         if self._stage is Stage.THERE:
@@ -322,23 +331,28 @@ class Ending:
         try:
             settle(self.source.client, container)
             if entry is not None and entry.destination == self.destination.client.transport.url:
-                remove_networks(self.destination.client, entry.networks)
-                if not self.arrival.lift(PATIENCE, self._pending_until()):
-                    return (
-                        f" The destination may still be unpacking the archive, so a container {container.name} that is "
-                        "never started holds its name there; the next run removes it."
-                    )
-                self._remove_volumes_there(entry)
+                left = self.destination.client.transport.again_if_lost(lambda: self._cleaned_up_there(entry))
+                if left:
+                    return left
             self.journal.close()
         except FerryError as error:
             return f" Something of the move is left: {error}"
         return ""
 
-    def _remove_volumes_there(self, entry: Entry) -> None:
-        """podman makes them before the container, and leaves them when it is killed; none was there before the move."""
-        for name in entry.volumes if entry.phase in ("restore", "verify") else []:
+    def _cleaned_up_there(self, entry: Entry) -> str:
+        remove_networks(self.destination.client, entry.networks)
+        if entry.phase not in BEGUN_THERE:
+            return ""
+        if not self.arrival.lift(PATIENCE, self._pending_until()):
+            return (
+                f" The destination may still be unpacking the archive, so a container {entry.name} that is never started "
+                "holds its name there; the next run removes it."
+            )
+        # podman makes them before the container, and leaves them when it is killed; none was there before the move.
+        for name in entry.volumes:
             with contextlib.suppress(FerryError):
                 self.destination.client.remove_volume(name)
+        return ""
 
     def _pending_until(self) -> float:
         """When a restore that was sent must be over, in seconds since the epoch."""

@@ -55,6 +55,9 @@ SSH_DIRECTORY = "ferry-ssh-"
 """How the names of directories with the sockets of an ssh connection begin."""
 
 
+T = t.TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a libpod socket is.
@@ -305,6 +308,17 @@ class Transport:
         """
         self.close()
         self._open()
+
+    def again_if_lost(self, action: t.Callable[[], T]) -> T:
+        """Do it, and once more over a new connection if the connection is lost.
+
+        :raises TransportError: if that is lost too, or does not come up.
+        """
+        try:
+            return action()
+        except TransportError:
+            self.reopen()
+            return action()
 
     @property
     def is_local(self) -> bool:
