@@ -35,6 +35,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RestoreOptions,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
+from ansible_collections.ferry.podman.plugins.module_utils._orphan import freeze_orphan, wait_for_runtime
 from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
     collect_changes,
     host_lacks,
@@ -319,6 +320,7 @@ def how_to_restore(container: Container, options: CheckpointOptions) -> str:
 
 
 def _brought_back(client: LibpodClient, container: Container, options: CheckpointOptions, error: Exception) -> str:
+    wait_for_runtime(client, container)
     end = time.monotonic() + SETTLES_WITHIN
     while True:
         now = client.find_container(container.id)
@@ -336,6 +338,7 @@ def _brought_back(client: LibpodClient, container: Container, options: Checkpoin
         try:
             restore = RestoreOptions(tcp_established=options.tcp_established, file_locks=options.file_locks)
             finish_stop(client, now)
+            freeze_orphan(client, now, options.runtime_flags)
             client.restore(container.id, restore, f"Bringing container {container.name} back")
             return f"The container {container.name} runs again from the same memory."
         except ApiError as refusal:

@@ -319,6 +319,12 @@ class CheckpointOptions:
     file_locks: bool = False
     create_image: str | None = None
 
+    @property
+    def runtime_flags(self) -> list[str]:
+        """The same for the runtime itself, as podman gives them to it."""
+        flags = {"--tcp-established": self.tcp_established, "--file-locks": self.file_locks}
+        return [flag for flag, is_set in flags.items() if is_set]
+
     def query(self) -> Json:
         return _query(
             keep=self.keep,
