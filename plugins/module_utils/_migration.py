@@ -345,8 +345,8 @@ class Ending:
             return ""
         if not self.arrival.lift(PATIENCE, self._pending_until()):
             return (
-                f" The destination may still be unpacking the archive, so a container {entry.name} that is never started "
-                "holds its name there; the next run removes it."
+                f" The destination may still be unpacking the archive, so a container {entry.name} that is never "
+                "started holds its name there; the next run removes it."
             )
         # podman makes them before the container, and leaves them when it is killed; none was there before the move.
         for name in entry.volumes:

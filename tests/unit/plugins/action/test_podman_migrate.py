@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import random
 import subprocess
 import sys
 import time
@@ -17,8 +18,9 @@ from ansible_collections.ferry.podman.plugins.action import podman_migrate as pl
 from ansible_collections.ferry.podman.plugins.plugin_utils._progress import Reporter
 
 ID = "4f1f" * 16
-JOB = "j748392817465"
-RUNNING = '{"started": true, "finished": false, "ansible_job_id": "j748392817465.1"}'
+# Processes are looked for by it, and several runs of these tests go on at once.
+JOB = f"j{random.randrange(10**11, 10**12)}"
+RUNNING = json.dumps({"started": True, "finished": False, "ansible_job_id": f"{JOB}.1"})
 
 
 class Host:
