@@ -252,7 +252,7 @@ def test_process_that_nobody_has_heard_of_is_ended(cut_off, archives, inspect_js
     noted = programs("crun", "exit 0")
     programs("nft", "exit 0")
     assert cut_off.take_up("restore", guarded_until=9e9) is None
-    assert ["delete", "--force", ID] == noted.read_text().split()[:3]
+    assert noted.read_text().split()[:3] == ["delete", "--force", ID]
     assert REMOVE in cut_off.destination.seen
     assert cut_off.started_here
 
