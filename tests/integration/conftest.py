@@ -25,9 +25,13 @@ from xdist.scheduler import LoadScopeScheduling
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from helpers import LAB, ROOT, Node, alone_with, inventory, run  # noqa: E402
+from road import Road  # noqa: E402
 
 HOSTS = {"node1": "stable", "node2": "testing"}
-"""The hosts that the tests use, and which podman each has."""
+"""The hosts that most tests use, and which podman each has."""
+
+ALIKE = ("node2", "node3")
+"""Two hosts of the same podman, for ways there and back."""
 
 
 class ByHost(LoadScopeScheduling):
@@ -55,18 +59,19 @@ def bring_up() -> str:
     """Start the lab, or see that it is up, and prepare its hosts as a user would."""
     # More hosts than the tests use may be up for other work; they stay.
     here = run(LAB, "inventory", check=False).strip()
-    number = max(len(HOSTS), len(hosts_in(pathlib.Path(here).read_text())) if here else 0)
+    names = sorted({*HOSTS, *ALIKE})
+    number = max(len(names), len(hosts_in(pathlib.Path(here).read_text())) if here else 0)
     run(LAB, "up", "--hosts", str(number), "--flavour", "mixed", timeout=1200)
-    with alone_with(*HOSTS):
-        for name in HOSTS:
+    with alone_with(*names):
+        for name in names:
             run(LAB, "service", name, "start")
-        prepare()
+        prepare(names)
     return pathlib.Path(inventory()).read_text()
 
 
-def prepare() -> None:
+def prepare(names: list[str]) -> None:
     playbook = [str(ROOT / ".venv/bin/ansible-playbook"), "ferry.podman.prepare", "-i", inventory()]
-    run(*playbook, "--limit", ",".join(HOSTS), timeout=300)
+    run(*playbook, "--limit", ",".join(names), timeout=300)
 
 
 def once(path: pathlib.Path) -> str:
@@ -119,3 +124,24 @@ def pair(lab: dict[str, Node]) -> Iterator[tuple[Node, Node]]:
     """Source and destination, for tests that need both hosts at once."""
     with borrowed(lab, *HOSTS) as (source, destination):
         yield source, destination
+
+
+@pytest.fixture
+def road(pair: tuple[Node, Node]) -> Iterator[Road]:
+    source, destination = pair
+    yield Road(source, destination)
+    assert "ferry" not in destination.run("nft", "list", "tables")
+
+
+@pytest.fixture
+def road_back(pair: tuple[Node, Node]) -> Road:
+    """To the older podman, whose runtime cannot restore what the newer one froze."""
+    destination, source = pair
+    return Road(source, destination)
+
+
+@pytest.fixture(params=["round-trip"])
+def round_trip(lab: dict[str, Node]) -> Iterator[tuple[Road, Road]]:
+    """The ways there and back between two hosts of the same podman."""
+    with borrowed(lab, *ALIKE) as (one, other):
+        yield Road(one, other), Road(other, one)

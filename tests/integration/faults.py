@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from helpers import Box, Node, Result, parsed, run, wait_until
-from test_migrate import Road
+from road import Road
 
 WATCH = """
 import json, os, signal, sys, time

@@ -29,7 +29,7 @@ SCRATCH = "/root/integration"
 """Directory of one test on a host; on its disk, and gone after the test."""
 
 LOCKS = pathlib.Path("/run/lock")
-ADDRESSES = {"node1": range(120, 135), "node2": range(135, 150)}
+ADDRESSES = {"node1": range(120, 135), "node2": range(135, 150), "node3": range(150, 165)}
 """The last bytes of the addresses on the network lan that the tests of each host use."""
 
 RESULT = re.compile(r"^\S+ \| (?:SUCCESS|CHANGED|FAILED!|UNREACHABLE!).*?=> (?=\{)", re.MULTILINE)
@@ -133,7 +133,7 @@ class Node:
         self.name = name
         self.address = address
         self._later = contextlib.ExitStack()
-        self._addresses = itertools.cycle(ADDRESSES.get(name, range(150, 200)))
+        self._addresses = itertools.cycle(ADDRESSES.get(name, range(165, 200)))
         self._baseline: set[str] = set()
 
     @functools.cached_property
@@ -151,10 +151,12 @@ class Node:
     def podman(self, *arguments: str, check: bool = True) -> str:
         return self.run("podman", *arguments, check=check).strip()
 
+    def command(self, *command: str) -> list[str]:
+        """What runs a command on it from this machine."""
+        return [LAB, "exec", self.name, "--", *command]
+
     def popen(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [LAB, "exec", self.name, "--", *command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        return subprocess.Popen(self.command(*command), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def popen_with_input(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -13,9 +13,7 @@ from collections.abc import Iterator
 import pytest
 from clients import RedisCounter, redis_count
 from helpers import ROOT, SCRATCH, Box, Node, Result, inventory, run, wait_until
-
-PUBLIC_KEYS = "/root/.ssh/authorized_keys"
-OPTIONS = 'restrict,port-forwarding,command="nft -f -"'
+from road import PUBLIC_KEYS, Road
 
 KILL_HOLDER = """
 import glob, os, signal
@@ -27,54 +25,6 @@ for link in glob.glob("/proc/[0-9]*/fd/*"):
         pass
 """
 """Kills the module that holds a container, wherever it is in its work."""
-
-
-class Road:
-    """The way from one host to another: what the role makes for a move, made once for a test."""
-
-    def __init__(self, source: Node, destination: Node) -> None:
-        self.source = source
-        self.destination = destination
-        source.sh(f"ssh-keygen -q -t ed25519 -N '' -f {SCRATCH}/id")
-        known = destination.sh("cat /etc/ssh/ssh_host_ed25519_key.pub").split()
-        source.run("tee", f"{SCRATCH}/known_hosts", stdin=f"{destination.address} {known[0]} {known[1]}\n")
-        key = source.sh(f"cat {SCRATCH}/id.pub").strip()
-        destination.sh(f"cp {PUBLIC_KEYS} {SCRATCH}/keys")
-        destination.later("cp", f"{SCRATCH}/keys", PUBLIC_KEYS)
-        destination.run("tee", "-a", PUBLIC_KEYS, stdin=f"{OPTIONS} {key}\n")
-
-    def _options(self, name: str) -> dict[str, str]:
-        return {
-            "name": name,
-            "destination": f"ssh://root@{self.destination.address}/run/podman/podman.sock",
-            "destination_identity": f"{SCRATCH}/id",
-            "destination_known_hosts": f"{SCRATCH}/known_hosts",
-        }
-
-    def move(self, box: Box, **options: object) -> Result:
-        return self.source.module("podman_migrate", **{**self._options(box.name), **options})
-
-    def begin(self, box: Box) -> subprocess.Popen[str]:
-        return self.source.start_module("podman_migrate", **self._options(box.name))
-
-    def arrived(self, box: Box) -> Box:
-        """The container on the destination; the source has none of it."""
-        assert box.name not in self.source.names()
-        return self.destination.box(box.name, box.image, box.address)
-
-
-@pytest.fixture
-def road(pair: tuple[Node, Node]) -> Iterator[Road]:
-    source, destination = pair
-    yield Road(source, destination)
-    assert "ferry" not in destination.run("nft", "list", "tables")
-
-
-@pytest.fixture
-def road_back(pair: tuple[Node, Node]) -> Road:
-    """To the older podman, whose runtime cannot restore what the newer one froze."""
-    destination, source = pair
-    return Road(source, destination)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from faults import (
     socket_activated,
 )
 from helpers import Box, Node, Result
-from test_migrate import PUBLIC_KEYS, Road
+from road import PUBLIC_KEYS, Road
 
 DELETE_TABLES = "nft list tables | grep -e ferry -e it_cut | while read table; do nft delete $table; done"
 TIMEOUT = {"timeout": 25}

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from helpers import ROOT, SCRATCH, Box, Json, Node, inventory, wait_until
-from test_migrate import Road, road  # noqa: F401
+from road import Road
 
 STOP_HOLDER = """
 import glob, os, signal, sys, time
@@ -118,12 +118,12 @@ def descendants(process: int) -> list[int]:
     return found
 
 
-def move_task(road: Road, box: Box, **more: object) -> Json:  # noqa: F811
+def move_task(road: Road, box: Box, **more: object) -> Json:
     return {"ferry.podman.podman_migrate": road._options(box.name), "register": "moved", **more}
 
 
 @contextlib.contextmanager
-def stopped(road: Road, begin: Callable[[], Play], phase: str = "") -> Iterator[Play]:  # noqa: F811
+def stopped(road: Road, begin: Callable[[], Play], phase: str = "") -> Iterator[Play]:
     """A move in the middle of which the module stands still; it goes on afterwards.
 
     :param phase: in which it is stopped; any.
@@ -139,7 +139,7 @@ def stopped(road: Road, begin: Callable[[], Play], phase: str = "") -> Iterator[
         road.source.run("kill", "-CONT", holder, check=False)
 
 
-def test_phase_and_bytes_are_told_while_it_runs(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
+def test_phase_and_bytes_are_told_while_it_runs(road: Road, tmp_path: pathlib.Path) -> None:
     box = road.source.start_on_lan("keeper", command=("40",))
     memory = box.memory()
     show = {"ansible.builtin.debug": {"msg": "{{ moved | to_json }}"}}
@@ -156,7 +156,7 @@ def test_phase_and_bytes_are_told_while_it_runs(road: Road, tmp_path: pathlib.Pa
     assert road.source.sh("ls -A ~/.ansible_async") == ""
 
 
-def test_lost_connection_is_made_anew(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
+def test_lost_connection_is_made_anew(road: Road, tmp_path: pathlib.Path) -> None:
     box = road.source.start()
     with stopped(road, lambda: Play(road.source, tmp_path, [move_task(road, box)]), "freeze") as play:
         wait_until(lambda: play.lines(box), "the first line")
@@ -167,7 +167,7 @@ def test_lost_connection_is_made_anew(road: Road, tmp_path: pathlib.Path) -> Non
 
 
 @pytest.mark.parametrize("way", ["variable", "environment"])
-def test_quiet_on_request(road: Road, tmp_path: pathlib.Path, way: str) -> None:  # noqa: F811
+def test_quiet_on_request(road: Road, tmp_path: pathlib.Path, way: str) -> None:
     box = road.source.start()
     arguments = ["-e", "ferry_podman_progress=false"] if way == "variable" else []
     environment = {"FERRY_PODMAN_PROGRESS": "0"} if way == "environment" else {}
@@ -182,7 +182,7 @@ def test_quiet_on_request(road: Road, tmp_path: pathlib.Path, way: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_move_goes_on_without_the_controller(
-    road: Road,  # noqa: F811
+    road: Road,
     tmp_path: pathlib.Path,
     number: signal.Signals,
 ) -> None:
@@ -197,7 +197,7 @@ def test_move_goes_on_without_the_controller(
     wait_until(lambda: "downtime_ms" in road.source.sh("cat ~/.ansible_async/j*"), "the result that nobody fetched")
 
 
-def test_module_that_dies_is_not_waited_for(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
+def test_module_that_dies_is_not_waited_for(road: Road, tmp_path: pathlib.Path) -> None:
     box = road.source.start()
     life = box.life
     task = move_task(road, box, ignore_errors=True)
@@ -214,7 +214,7 @@ def test_module_that_dies_is_not_waited_for(road: Road, tmp_path: pathlib.Path) 
     [{"async": 60, "poll": 1}, {"check_mode": True}, {"no_log": True}, {"become": True}],
     ids=lambda keywords: next(iter(keywords)),
 )
-def test_keywords_of_the_task(road: Road, tmp_path: pathlib.Path, keywords: Json) -> None:  # noqa: F811
+def test_keywords_of_the_task(road: Road, tmp_path: pathlib.Path, keywords: Json) -> None:
     box = road.source.start()
     show = {"ansible.builtin.debug": {"msg": "at the {{ moved.location }}"}}
     play = Play(road.source, tmp_path, [move_task(road, box, **keywords), show])
@@ -223,7 +223,7 @@ def test_keywords_of_the_task(road: Road, tmp_path: pathlib.Path, keywords: Json
     assert (box.name in road.source.names()) == ("check_mode" in keywords)
 
 
-def test_options_of_the_action_group(road: Road, tmp_path: pathlib.Path) -> None:  # noqa: F811
+def test_options_of_the_action_group(road: Road, tmp_path: pathlib.Path) -> None:
     box = road.source.start()
     common = {"group/ferry.podman.podman": {"url": f"unix://{SCRATCH}/nowhere.sock"}}
     play = Play(road.source, tmp_path, [move_task(road, box, module_defaults=common)])

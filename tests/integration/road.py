@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+"""The way of a container from one host to another."""
+
+from __future__ import annotations
+
+import subprocess
+
+from helpers import SCRATCH, Box, Node, Result
+
+from ansible_collections.ferry.podman.plugins.module_utils._guard import COMMAND
+from ansible_collections.ferry.podman.plugins.module_utils._host import PROBE
+
+PUBLIC_KEYS = "/root/.ssh/authorized_keys"
+ALLOWED = (
+    f"case $SSH_ORIGINAL_COMMAND in '{COMMAND}'|'{PROBE}'|'crun delete --force '*) eval $SSH_ORIGINAL_COMMAND; esac"
+)
+OPTIONS = f'restrict,port-forwarding,command="{ALLOWED}"'
+
+
+class Road:
+    """The way from one host to another: what the role makes for a move, made once for a test."""
+
+    def __init__(self, source: Node, destination: Node) -> None:
+        self.source = source
+        self.destination = destination
+        source.sh(f"ssh-keygen -q -t ed25519 -N '' -f {SCRATCH}/id")
+        known = destination.sh("cat /etc/ssh/ssh_host_ed25519_key.pub").split()
+        source.run("tee", f"{SCRATCH}/known_hosts", stdin=f"{destination.address} {known[0]} {known[1]}\n")
+        key = source.sh(f"cat {SCRATCH}/id.pub").strip()
+        destination.sh(f"cp {PUBLIC_KEYS} {SCRATCH}/keys")
+        destination.later("cp", f"{SCRATCH}/keys", PUBLIC_KEYS)
+        destination.run("tee", "-a", PUBLIC_KEYS, stdin=f"{OPTIONS} {key}\n")
+
+    def _options(self, name: str) -> dict[str, str]:
+        return {
+            "name": name,
+            "destination": f"ssh://root@{self.destination.address}/run/podman/podman.sock",
+            "destination_identity": f"{SCRATCH}/id",
+            "destination_known_hosts": f"{SCRATCH}/known_hosts",
+        }
+
+    def move(self, box: Box, **options: object) -> Result:
+        return self.source.module("podman_migrate", **{**self._options(box.name), **options})
+
+    def begin(self, box: Box) -> subprocess.Popen[str]:
+        return self.source.start_module("podman_migrate", **self._options(box.name))
+
+    def arrived(self, box: Box) -> Box:
+        """The container on the destination; the source has none of it."""
+        assert box.name not in self.source.names()
+        return self.destination.box(box.name, box.image, box.address)
