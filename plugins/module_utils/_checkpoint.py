@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _criu
+from ansible_collections.ferry.podman.plugins.module_utils._addresses import with_addresses
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, inspect_file, rewritten
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
@@ -230,14 +231,22 @@ class Checkpointer:
         }
 
     def export(
-        self, container: Container, contents: Contents, spool: t.IO[bytes], policy: RestartPolicy
+        self,
+        container: Container,
+        contents: Contents,
+        spool: t.IO[bytes],
+        policy: RestartPolicy,
+        *,
+        fix_addresses: bool = False,
     ) -> Iterator[bytes]:
         """Checkpoint, and return the archive as a tar that is made as it goes: whole, or it raises.
 
         :param contents: filled while the archive goes by.
         :param spool: an open file that takes copies of the image's modified files.
         :param policy: the restart policy that the restored container shall have.
+        :param fix_addresses: for a restore from an image, which would give it others.
         """
+        networks = container.networks if fix_addresses else {}
         request, options = self.request, self.request.options
         stream = retried(
             self.client, container, request.retries, lambda: self.client.export_checkpoint(container, options)
@@ -251,7 +260,7 @@ class Checkpointer:
                 contents,
                 additions=additions,
                 volume_roots=volume_roots(self.client, container),
-                change_config=lambda config: _restorable_config(config, policy),
+                change_config=lambda config: with_addresses(_restorable_config(config, policy), networks),
                 ignore_volumes=request.ignore_volumes,
             )
 

@@ -620,6 +620,48 @@ def health_timer_findings(name: str, reason: str) -> list[Finding]:
     ]
 
 
+def registry_findings(where: str, reference: str, reason: str) -> list[Finding]:
+    """A registry that one of the two hosts cannot use.
+
+    :param where: source or destination.
+    :param reason: what podman said.
+    """
+    return [
+        Finding(
+            "registry_unreachable",
+            f"The {where} cannot use the registry for {reference}: {reason}",
+            "See that it answers there, that its certificate is trusted or TLS is not asked for, and that the "
+            "credentials may push (on the source) and pull (on the destination).",
+        )
+    ]
+
+
+def registry_losses(container: Container) -> list[Finding]:
+    """What is not the same after a restore from an image, for which podman reads fewer files of the checkpoint."""
+    found = []
+    if container.log_driver in ("k8s-file", "json-file"):
+        found.append(
+            Finding(
+                "log_stays_behind",
+                f"What container {container.name} has logged so far does not move through a registry, and is removed "
+                "with it on the source.",
+                "Save it first with podman logs, keep the source, or use another transfer.",
+                severity="notice",
+            )
+        )
+    if container.addresses:
+        found.append(
+            Finding(
+                "address_fixed",
+                f"The container {container.name} keeps its addresses through a registry as fixed ones: as if it had "
+                "been made with --ip and --mac-address.",
+                "Nothing is to be done while they are free where it runs; another transfer leaves them to podman.",
+                severity="notice",
+            )
+        )
+    return found
+
+
 def dotted(version: tuple[int, int, int]) -> str:
     return ".".join(map(str, version))
 

@@ -51,6 +51,9 @@ PARAMETER_SINCE: dict[str, tuple[int, int, int]] = {
 OLDEST = (4, 4, 0)
 """The oldest podman whose checkpoint API these calls fit."""
 
+DIGEST_SINCE = (5, 0, 0)
+"""Since when a push surely tells the digest of what it has pushed."""
+
 GO_MODE_DIRECTORY = 1 << 31
 """The bit of a directory in Go's FileMode."""
 
@@ -100,6 +103,11 @@ class HostInfo:
     def runtime_has_criu(self) -> bool | None:
         """crun names ``+CRIU`` among its features; runc does not tell."""
         return "+CRIU" in self.runtime_version if self.runtime == "crun" else None
+
+    @property
+    def arch(self) -> str:
+        """As Go calls it, such as amd64."""
+        return str(self._host["arch"])
 
     @property
     def rootless(self) -> bool:
@@ -214,6 +222,10 @@ class Container:
         """The directory with dump.log, restore.log and the checkpoint; None before the first start."""
         path = self.raw.get("OCIConfigPath")
         return os.path.dirname(path) if path else None
+
+    @property
+    def log_driver(self) -> str:
+        return str((self.raw["HostConfig"].get("LogConfig") or {}).get("Type") or "")
 
     @property
     def has_health_check(self) -> bool:
@@ -369,6 +381,28 @@ class RestoreOptions:
             # One value with spaces: of a repeated parameter the server keeps the last.
             publishPorts=" ".join(self.publish),
         )
+
+
+@dataclass(frozen=True)
+class RegistryAccess:
+    """How a service is to talk to a registry.
+
+    :param tls_verify: None leaves it to the service's own ``registries.conf``.
+    :param username: None leaves the credentials to what ``podman login`` has left on the service's host.
+    """
+
+    tls_verify: bool | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def query(self) -> Json:
+        return {} if self.tls_verify is None else {"tlsVerify": "true" if self.tls_verify else "false"}
+
+    def headers(self) -> dict[str, str]:
+        if self.username is None:
+            return {}
+        text = json.dumps({"username": self.username, "password": self.password or ""})
+        return {"X-Registry-Auth": base64.urlsafe_b64encode(text.encode()).decode()}
 
 
 def _query(**values: t.Any) -> Json:
@@ -592,21 +626,68 @@ class LibpodClient:
     def load_image(self, archive: t.Iterable[bytes], doing: str) -> None:
         self._post("/images/load", doing, {}, archive)
 
-    def pull_image(self, name: str, doing: str) -> None:
-        """Have the host pull it by its name from where its own configuration says.
+    def push_image(
+        self,
+        name: str,
+        destination: str,
+        access: RegistryAccess,
+        *,
+        compression: str = "zstd",
+        retry: int | None = None,
+    ) -> str | None:
+        """Push in the format that keeps annotations.
 
-        :raises ApiError: if it cannot; the server answers 200 and tells it in the stream.
+        :param destination: host, path and tag in the registry.
+        :param compression: of the layers: zstd or gzip.
+        :param retry: how often podman tries again, as far as the server can be told; None for its own choice.
+        :return: the digest of the manifest in the registry; None from servers before 5.0, which may not tell it.
+        :raises ApiError: if it was not pushed, also where the server has answered 200 before.
         """
-        response = self._request("POST", "/images/pull", doing, params={"reference": name, "quiet": "true"})
+        doing = f"Pushing an image as {destination}"
+        params = {"destination": destination, "format": "oci", "compressionFormat": compression, "quiet": "false"}
+        told = self._registry(f"/images/{_part(name)}/push", doing, params, access, retry)
+        digest = t.cast("str | None", told.get("manifestdigest"))
+        if digest is None and self.version >= DIGEST_SINCE:
+            # A service that is stopped ends its answer as if it were done.
+            raise ProtocolError(f"{doing} at {self.transport.url}: the answer ends without the digest.")
+        return digest
+
+    def pull_reference(self, reference: str, access: RegistryAccess, *, retry: int | None = None) -> str:
+        """Pull an image anew and return its ID.
+
+        :param reference: with a tag or a digest; never one with another name.
+        :param retry: as for ``push_image``.
+        :raises ApiError: if it was not pulled, also where the server has answered 200 before.
+        """
+        doing = f"Pulling {reference}"
+        told = self._registry("/images/pull", doing, {"reference": reference, "quiet": "false"}, access, retry)
+        if not told.get("id"):
+            raise ProtocolError(f"{doing} at {self.transport.url}: the answer ends without the image's ID.")
+        return str(told["id"])
+
+    def _registry(self, path: str, doing: str, params: Json, access: RegistryAccess, retry: int | None) -> Json:
+        """A request whose answer is a stream of JSON lines: what they told, each key's last value.
+
+        :raises ApiError: if one tells an error.
+        """
+        params = {**params, **access.query(), **({} if retry is None else {"retry": str(retry)})}
+        response = self._request("POST", path, doing, params=params, headers=access.headers())
+        told: Json = {}
         for line in filter(None, response.text.splitlines()):
             try:
-                error = json.loads(line).get("error")
-            except (ValueError, AttributeError):
+                told.update(json.loads(line))
+            except (ValueError, TypeError):
                 raise ProtocolError(
                     f"{doing} at {self.transport.url}: the answer is not JSON: {line[:200]!r}."
                 ) from None
-            if error:
-                raise ApiError(f"{doing} failed: {error}.", status=response.status_code, cause=str(error))
+            if told.get("error"):
+                raise ApiError(f"{doing} failed: {told['error']}.", status=500, cause=str(told["error"]))
+        return told
+
+    def tag_image(self, name: str, repository: str, tag: str) -> None:
+        """:param repository: host and path."""
+        params = {"repo": repository, "tag": tag}
+        self._request("POST", f"/images/{_part(name)}/tag", f"Tagging image {name}", params=params)
 
     def remove_image(self, name: str) -> None:
         with contextlib.suppress(NotFound):
@@ -717,6 +798,7 @@ class LibpodClient:
         params: Json | None = None,
         body: t.Iterable[bytes] | None = None,
         json_body: Json | None = None,
+        headers: dict[str, str] | None = None,
         stream: bool = False,
     ) -> requests.Response:
         try:
@@ -726,7 +808,7 @@ class LibpodClient:
                 params=params,
                 data=body,
                 json=json_body,
-                headers=TAR if body is not None else None,
+                headers=TAR if body is not None else headers,
                 # For both: urllib3 sends on a connection that it uses again under the one for connecting.
                 timeout=self.transport.timeout,
                 allow_redirects=False,

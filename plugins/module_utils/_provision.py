@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json, LibpodClient, RegistryAccess
 
 NETWORK_KEYS = (
     "name",
@@ -42,7 +42,7 @@ def bring_image(source: LibpodClient, destination: LibpodClient, subject: Subjec
         return
     doing = f"Bringing the image {subject.image} to the destination"
     if how == "pull":
-        destination.pull_image(subject.image, doing)
+        destination.pull_reference(subject.image, RegistryAccess())
     else:
         # Under a name that is another image's there, it would take that name away.
         reference = subject.image_id if destination.image(subject.image) is not None else subject.image
