@@ -115,8 +115,8 @@ class RegistryCarrier:
         try:
             client.pull_reference(str(absent), self.access, retry=0)
         except FerryError as error:
-            if REACHED not in str(error):
-                return _compat.registry_findings(where, str(self.reference), str(error))
+            if REACHED not in error.message:
+                return _compat.registry_findings(where, str(self.reference), error.message)
         return []
 
     def _rehearsed(self) -> list[_compat.Finding]:
@@ -130,7 +130,7 @@ class RegistryCarrier:
             where = "destination"
             tiny.pull(retry=0)
         except FerryError as error:
-            return _compat.registry_findings(where, str(self.reference), str(error))
+            return _compat.registry_findings(where, str(self.reference), error.message)
         finally:
             tiny.remove()
         return []
@@ -231,7 +231,7 @@ def explained(remedy: str) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        raise FerryError(str(error), remedy=remedy, **error.facts) from error
+        raise FerryError(error.message, remedy=remedy, **error.facts) from error
 
 
 @contextlib.contextmanager

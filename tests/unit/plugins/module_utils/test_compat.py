@@ -400,6 +400,29 @@ def test_rootless_service_restores_nothing_in_place(make_container, make_host) -
     assert codes(_compat.local_findings(container, host, "current")) == ["rootless"]
 
 
+def test_registry_that_a_host_cannot_use() -> None:
+    (finding,) = findings = _compat.registry_findings("source", "r.example/db:x", "Pulling r.example/db:x failed: 404.")
+    assert codes(findings) == ["registry_unreachable"]
+    assert finding.severity == "blocker"
+
+
+@pytest.mark.parametrize(
+    ("driver", "networks", "found"),
+    [
+        ("k8s-file", {}, ["log_stays_behind"]),
+        ("json-file", {"lan": {"IPAddress": "10.9.0.7"}}, ["log_stays_behind", "address_fixed"]),
+        ("journald", {"lan": {"GlobalIPv6Address": "fd00::7"}}, ["address_fixed"]),
+        ("none", {"lan": {"IPAddress": ""}}, []),
+    ],
+)
+def test_what_a_registry_does_not_carry(make_container, inspect_json, driver, networks, found) -> None:
+    raw = inspect_json(HostConfig={"LogConfig": {"Type": driver}})
+    raw["NetworkSettings"]["Networks"] = networks
+    findings = _compat.registry_losses(type(make_container())(raw))
+    assert codes(findings) == found
+    assert {finding.severity for finding in findings} <= {"notice"}
+
+
 def test_every_code_is_tested_here() -> None:
     """Each in a case that has it; the cases beside it have not."""
 

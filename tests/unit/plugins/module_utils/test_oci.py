@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import tempfile
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from ansible_collections.ferry.podman.plugins.module_utils._oci import NAME, Image, Layer
+
+NOON = datetime(2026, 11, 20, 13, 0, tzinfo=timezone(timedelta(hours=1)))
+
+
+def layer(*chunks: bytes) -> Layer:
+    return Layer.spooled(chunks, tempfile.TemporaryFile())
+
+
+def image(*layers: Layer, **annotations: str) -> Image:
+    return Image(list(layers), "arm64", NOON, annotations)
+
+
+def unpacked(stream) -> dict[str, bytes]:
+    data = b"".join(stream)
+    assert len(data) % 512 == 0 and data.endswith(bytes(1024))
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = list(tar)
+        assert {info.mode for info in members} == {0o600}
+        return {info.name: tar.extractfile(info).read() for info in members}
+
+
+def blob(files: dict[str, bytes], descriptor: dict) -> bytes:
+    """What a descriptor points at, which is of its size and digest."""
+    found = files["blobs/" + descriptor["digest"].replace(":", "/")]
+    assert descriptor["digest"] == f"sha256:{hashlib.sha256(found).hexdigest()}"
+    assert descriptor["size"] == len(found)
+    return found
+
+
+def test_layer_knows_what_went_into_it() -> None:
+    spooled = layer(b"one", b"", b"two")
+    assert spooled.digest == f"sha256:{hashlib.sha256(b'onetwo').hexdigest()}"
+    assert spooled.size == 6
+    assert [b"".join(spooled.blocks()) for _time in range(2)] == [b"onetwo"] * 2
+
+
+@pytest.mark.parametrize("contents", [[b"x" * 512], [b"y" * 700], [b""], [b"base" * 300, b"changes"]])
+def test_everything_in_a_layout_is_found_from_its_index(contents: list[bytes]) -> None:
+    made = image(*map(layer, contents), colour="blue")
+    files = unpacked(made.layout())
+    assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
+    index = json.loads(files["index.json"])
+    (described,) = index["manifests"]
+    manifest = json.loads(blob(files, described))
+    config = json.loads(blob(files, manifest["config"]))
+    assert [blob(files, each) for each in manifest["layers"]] == contents
+    assert config["rootfs"] == {"type": "layers", "diff_ids": [each["digest"] for each in manifest["layers"]]}
+    assert len(config["history"]) == len(contents)
+    assert (config["architecture"], config["os"], config["created"]) == ("arm64", "linux", "2026-11-20T12:00:00Z")
+    assert manifest["config"]["digest"] == f"sha256:{made.id}"
+    assert len(files) == 4 + len(contents)
+
+
+def test_annotations_are_on_manifest_and_index() -> None:
+    files = unpacked(image(layer(b"x"), colour="blue").layout())
+    index = json.loads(files["index.json"])
+    manifest = json.loads(blob(files, index["manifests"][0]))
+    assert manifest["annotations"] == index["annotations"] == index["manifests"][0]["annotations"] == {"colour": "blue"}
+
+
+def test_name_is_of_the_entry_alone() -> None:
+    index = json.loads(image(layer(b"x"), colour="blue").index("registry.example/a:b"))
+    assert index["manifests"][0]["annotations"] == {"colour": "blue", NAME: "registry.example/a:b"}
+    assert index["annotations"] == {"colour": "blue"}
+
+
+def test_id_is_that_of_what_is_in_it() -> None:
+    assert image(layer(b"x")).id == image(layer(b"x"), colour="blue").id
+    assert image(layer(b"x")).id != image(layer(b"y")).id
