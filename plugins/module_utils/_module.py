@@ -55,9 +55,12 @@ class FerryModule:
             yield client
 
     @contextlib.contextmanager
-    def connect(self, url: str, identity: str | None, known_hosts: str | None) -> Iterator[LibpodClient]:
+    def connect(
+        self, url: str, identity: str | None, known_hosts: str | None, jump: str | None = None
+    ) -> Iterator[LibpodClient]:
         """:raises FerryError: if the URL or the connection is no good."""
-        with Transport(url, self.params["timeout"], identity=identity, known_hosts=known_hosts) as transport:
+        timeout = self.params["timeout"]
+        with Transport(url, timeout, identity=identity, known_hosts=known_hosts, jump=jump) as transport:
             yield LibpodClient(transport)
 
     @property

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -95,6 +96,64 @@ class Endpoint:
         )
 
 
+@dataclass(frozen=True)
+class Way:
+    """How ssh gets to a host.
+
+    :param identity: path of the private key; None leaves the choice to ssh's own configuration.
+    :param known_hosts: path of a known_hosts file; None leaves ssh's own in force.
+    :param jump: the host in between, without a path; None to go straight.
+    """
+
+    identity: str | None = None
+    known_hosts: str | None = None
+    jump: Endpoint | None = None
+
+    @classmethod
+    def of(cls, identity: str | None, known_hosts: str | None, jump: str | None = None) -> Way:
+        """:param jump: ``[user@]host[:port]``.
+
+        :raises FerryError: if that is something else.
+        """
+        if not jump:
+            return cls(identity, known_hosts)
+        with contextlib.suppress(FerryError):
+            endpoint = Endpoint.parse(f"ssh://{jump}/-")
+            if endpoint.path == "/-":
+                return cls(identity, known_hosts, endpoint)
+        raise FerryError("The name of the jump host cannot be read.", remedy="Write user@host[:port].")
+
+    def options(self) -> list[str]:
+        """What holds for each of ssh's connections."""
+        options = [
+            "BatchMode=yes",
+            f"ConnectTimeout={CONNECT_TIMEOUT:.0f}",
+            "ServerAliveInterval=15",
+            "ServerAliveCountMax=3",
+        ]
+        if self.known_hosts:
+            options += [f"UserKnownHostsFile={self.known_hosts}", "StrictHostKeyChecking=yes"]
+        if self.identity:
+            options += [f"IdentityFile={self.identity}", "IdentitiesOnly=yes"]
+        return options
+
+    def proxy_command(self, jump: Endpoint) -> str:
+        """Goes through the jump host; -J would not take key and known hosts along (ssh(1))."""
+        arguments = [*as_arguments([*self.options(), "ControlPath=none"]), *login_of(jump)]
+        return "exec ssh -W '[%h]:%p' " + shlex.join(arguments).replace("%", "%%")
+
+
+def as_arguments(options: list[str]) -> list[str]:
+    return [part for option in options for part in ("-o", option)]
+
+
+def login_of(endpoint: Endpoint) -> list[str]:
+    """The arguments of ssh that name a host, which come last."""
+    user = ["-l", endpoint.user] if endpoint.user else []
+    port = ["-p", str(endpoint.port)] if endpoint.port else []
+    return [*user, *port, t.cast(str, endpoint.host)]
+
+
 class _UnixConnection(HTTPConnection):
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("libpod")
@@ -156,15 +215,12 @@ class SshForward:
     It ends by itself when nothing has used it for a while, so a killed module leaves nothing behind for long.
 
     :param timeout: seconds for which it may be unused: the source can take as long to freeze.
-    :param identity: path of the private key; None leaves the choice to ssh's own configuration.
-    :param known_hosts: path of a known_hosts file; None leaves ssh's own in force.
     """
 
-    def __init__(self, endpoint: Endpoint, identity: str | None, known_hosts: str | None, timeout: float) -> None:
+    def __init__(self, endpoint: Endpoint, way: Way, timeout: float) -> None:
         self._idle_exit = round(timeout) + SSH_IDLE_EXIT
         self._endpoint = endpoint
-        self._identity = identity
-        self._known_hosts = known_hosts
+        self._way = way
         self._remove_abandoned()
         # A control socket's path may have about 100 characters: TMPDIR can be longer than that.
         self._dir = tempfile.mkdtemp(prefix=SSH_DIRECTORY, dir="/tmp")
@@ -183,7 +239,7 @@ class SshForward:
         if code != 0:
             raise TransportError(
                 f"ssh to {self._endpoint.host} for {self._endpoint.path} failed: {said or f'exit status {code}'}.",
-                remedy="The host key must be known and the key must be allowed to forward the socket.",
+                remedy=remedy_of(said),
             )
 
     def run(self, command: str, stdin: str, timeout: float = 30.0) -> str:
@@ -225,24 +281,14 @@ class SshForward:
 
     def _target(self) -> list[str]:
         options = [
+            *self._way.options(),
             f"ControlPath={self._dir}/control",
-            "BatchMode=yes",
-            f"ConnectTimeout={CONNECT_TIMEOUT:.0f}",
             "ExitOnForwardFailure=yes",
             "StreamLocalBindMask=0177",
-            "ServerAliveInterval=15",
-            "ServerAliveCountMax=3",
         ]
-        if self._known_hosts:
-            options += [f"UserKnownHostsFile={self._known_hosts}", "StrictHostKeyChecking=yes"]
-        if self._identity:
-            options += [f"IdentityFile={self._identity}", "IdentitiesOnly=yes"]
-        arguments = [part for option in options for part in ("-o", option)]
-        if self._endpoint.user:
-            arguments += ["-l", self._endpoint.user]
-        if self._endpoint.port:
-            arguments += ["-p", str(self._endpoint.port)]
-        return [*arguments, t.cast(str, self._endpoint.host)]
+        if self._way.jump is not None:
+            options.append(f"ProxyCommand={self._way.proxy_command(self._way.jump)}")
+        return [*as_arguments(options), *login_of(self._endpoint)]
 
     def _ssh(self, arguments: list[str], timeout: float, stdin: str = "") -> tuple[int, str]:
         # A file, because the connection that stays behind would hold a pipe open.
@@ -265,31 +311,48 @@ class SshForward:
             return done.returncode, output.read(MOST_OUTPUT).decode(errors="replace").strip()
 
 
+def remedy_of(said: str) -> str:
+    """What to do about a connection that did not come up."""
+    if "Permission denied" in said:
+        return (
+            "The user's authorized_keys there must hold the key, for the address that it is used from, and sshd must "
+            "let the user in: for root, PermitRootLogin must not be no."
+        )
+    return "The host key must be known and the key must be allowed to forward the socket."
+
+
 class Transport:
     """A session to one libpod socket. Use it as a context manager.
 
     :param url: see ``Endpoint.parse``.
     :param timeout: seconds to wait for the next byte of an answer.
+    :param jump: of an ssh URL, the host in between; see ``Way.of``.
     :raises DependencyError: if requests is missing.
     :raises TransportError: if the ssh connection does not come up.
     """
 
     def __init__(
-        self, url: str, timeout: float, *, identity: str | None = None, known_hosts: str | None = None
+        self,
+        url: str,
+        timeout: float,
+        *,
+        identity: str | None = None,
+        known_hosts: str | None = None,
+        jump: str | None = None,
     ) -> None:
         if REQUESTS_IMPORT_ERROR is not None:
             raise DependencyError("requests", "to talk to the libpod socket", REQUESTS_IMPORT_ERROR)
         self.url = url
         self.timeout = timeout
         self.endpoint = Endpoint.parse(url)
-        self._credentials = identity, known_hosts
+        self._way = Way.of(identity, known_hosts, jump)
         self.forward: SshForward | None = None
         self._open()
 
     def _open(self) -> None:
         path = self.endpoint.path
         if self.endpoint.host is not None:
-            self.forward = SshForward(self.endpoint, *self._credentials, self.timeout)
+            self.forward = SshForward(self.endpoint, self._way, self.timeout)
             try:
                 self.forward.open()
             except BaseException:

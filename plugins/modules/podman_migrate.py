@@ -31,12 +31,17 @@ options:
   destination_identity:
     description:
       - Path of the private key for an ssh O(destination).
-      - The key may be restricted to C(restrict,port-forwarding,command="nft -f -"). The command is the guard that
-        keeps connections from being reset while they are restored.
+      - The key may be restricted to C(restrict,port-forwarding) and a forced command, as the role
+        P(ferry.podman.migrate#role) does it.
     type: path
   destination_known_hosts:
-    description: Path of a known_hosts file that must hold the destination's host key.
+    description: Path of a known_hosts file that must hold the host keys of the destination and of the jump host.
     type: path
+  destination_jump:
+    description:
+      - A host that ssh goes through to reach the destination, as C(user@host[:port]). The same key must be accepted
+        there, and may be restricted to C(restrict,port-forwarding,permitopen="DESTINATION:22").
+    type: str
   tcp:
     description:
       - What becomes of established TCP connections.
@@ -248,8 +253,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._recovery import Reco
 def migrate(module: FerryModule) -> None:
     params = module.params
     request = request_of(params)
-    identity, known_hosts = params["destination_identity"], params["destination_known_hosts"]
-    with module.client() as source, module.connect(params["destination"], identity, known_hosts) as destination:
+    way = (params["destination_identity"], params["destination_known_hosts"], params["destination_jump"])
+    with module.client() as source, module.connect(params["destination"], *way) as destination:
         here = source.find_container(params["name"])
         with exclusive(source, here) if here is not None else contextlib.nullcontext():
             Move(module, request, source, destination, here).run()
@@ -384,6 +389,7 @@ def main() -> None:
             "destination": {"type": "str", "required": True},
             "destination_identity": {"type": "path"},
             "destination_known_hosts": {"type": "path"},
+            "destination_jump": {"type": "str"},
             "tcp": {"type": "str", "choices": ["auto", "established", "close", "none"], "default": "auto"},
             "transfer": {"type": "str", "choices": ["stream", "relay"], "default": "stream"},
             "image_transfer": {"type": "str", "choices": ["stream", "pull", "never"], "default": "stream"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shlex
 import stat
 
 import pytest
@@ -16,6 +17,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._transport import (
     SshForward,
     Transport,
     UnixAdapter,
+    Way,
 )
 
 SOCKET = "/run/podman/podman.sock"
@@ -103,14 +105,14 @@ def options_of(arguments: list[str]) -> dict[str, str]:
 
 
 def test_ssh_is_told_where_to_go(no_ssh) -> None:
-    forward = SshForward(Endpoint(SOCKET, "node2", "root", 2222), None, None, 600)
+    forward = SshForward(Endpoint(SOCKET, "node2", "root", 2222), Way(), 600)
     target = forward._target()
     forward.close()
     assert target[-5:] == ["-l", "root", "-p", "2222", "node2"]
 
 
 def test_ssh_decides_what_the_url_leaves_open(no_ssh) -> None:
-    forward = SshForward(Endpoint(SOCKET, "node2"), None, None, 600)
+    forward = SshForward(Endpoint(SOCKET, "node2"), Way(), 600)
     target = forward._target()
     forward.close()
     assert target[-1] == "node2"
@@ -119,7 +121,7 @@ def test_ssh_decides_what_the_url_leaves_open(no_ssh) -> None:
 
 
 def test_ssh_never_asks_and_binds_privately(no_ssh) -> None:
-    forward = SshForward(Endpoint(SOCKET, "node2"), None, None, 600)
+    forward = SshForward(Endpoint(SOCKET, "node2"), Way(), 600)
     options = options_of(forward._target())
     forward.close()
     assert options["BatchMode"] == "yes"
@@ -130,7 +132,7 @@ def test_ssh_never_asks_and_binds_privately(no_ssh) -> None:
 
 
 def test_ssh_uses_only_the_key_and_the_hosts_that_it_was_given(no_ssh) -> None:
-    forward = SshForward(Endpoint(SOCKET, "node2"), "/keys/id", "/keys/known_hosts", 600)
+    forward = SshForward(Endpoint(SOCKET, "node2"), Way("/keys/id", "/keys/known_hosts"), 600)
     options = options_of(forward._target())
     forward.close()
     assert options["IdentityFile"] == "/keys/id"
@@ -139,9 +141,37 @@ def test_ssh_uses_only_the_key_and_the_hosts_that_it_was_given(no_ssh) -> None:
     assert options["StrictHostKeyChecking"] == "yes"
 
 
+def test_refused_host_key_is_not_told_as_a_matter_of_the_login(programs) -> None:
+    programs("ssh", "echo Host key verification failed. >&2; exit 255")
+    with pytest.raises(TransportError, match="Host key verification failed.*host key must be known"):
+        Transport(f"ssh://root@node2{SOCKET}", 5)
+
+
+def test_jump_gets_the_same_key_and_hosts(no_ssh) -> None:
+    forward = SshForward(Endpoint(SOCKET, "node2"), Way.of("/keys/i d", "/keys/100%", "me@jump:2222"), 600)
+    target = forward._target()
+    forward.close()
+    command = options_of(target)["ProxyCommand"]
+    assert command.startswith("exec ssh -W '[%h]:%p' ")
+    arguments = shlex.split(command.replace("%%", "%"))
+    assert options_of(arguments)["IdentityFile"] == "/keys/i d"
+    assert options_of(arguments)["UserKnownHostsFile"] == "/keys/100%"
+    assert options_of(arguments)["StrictHostKeyChecking"] == "yes"
+    assert arguments[-5:] == ["-l", "me", "-p", "2222", "jump"]
+    assert "100%%" in command
+    assert "ProxyCommand" not in options_of(arguments)
+
+
+@pytest.mark.parametrize("jump", ["-oProxyCommand=x", "me@", "host/path", "me:secret@host", "host:port"])
+def test_jump_that_names_no_host_is_refused(jump: str) -> None:
+    with pytest.raises(FerryError, match=r"user@host\[:port\]") as error:
+        Way.of(None, None, jump)
+    assert "secret" not in str(error.value)
+
+
 def test_forwarding_is_asked_for_and_ended(programs) -> None:
     noted = programs("ssh", "exit 0")
-    forward = SshForward(Endpoint(SOCKET, "node2"), None, None, 600)
+    forward = SshForward(Endpoint(SOCKET, "node2"), Way(), 600)
     forward.open()
     opened = noted.read_text().splitlines()
     noted.write_text("")
@@ -153,7 +183,7 @@ def test_forwarding_is_asked_for_and_ended(programs) -> None:
 
 
 def test_directory_of_the_forwarding_is_private_and_removed(no_ssh) -> None:
-    forward = SshForward(Endpoint(SOCKET, "node2"), None, None, 600)
+    forward = SshForward(Endpoint(SOCKET, "node2"), Way(), 600)
     directory = pathlib.Path(forward.socket).parent
     mode = stat.S_IMODE(directory.stat().st_mode)
     forward.close()
@@ -165,7 +195,7 @@ def test_transport_tells_what_ssh_said_and_leaves_nothing(programs, tmp_path, mo
     monkeypatch.setattr(_transport.tempfile, "mkdtemp", lambda **_options: str(tmp_path / "forward"))
     (tmp_path / "forward").mkdir()
     programs("ssh", "echo root@node2: Permission denied >&2; exit 255")
-    with pytest.raises(TransportError, match="node2.*Permission denied.*host key"):
+    with pytest.raises(TransportError, match="node2.*Permission denied.*PermitRootLogin"):
         Transport(f"ssh://root@node2{SOCKET}", 5)
     assert not (tmp_path / "forward").exists()
 
@@ -183,7 +213,7 @@ def test_missing_ssh_is_told(no_ssh) -> None:
 
 def test_command_on_the_other_host_gets_its_input_and_gives_its_output(programs) -> None:
     noted = programs("ssh", "tr a-z A-Z")
-    forward = SshForward(Endpoint(SOCKET, "node2"), None, None, 600)
+    forward = SshForward(Endpoint(SOCKET, "node2"), Way(), 600)
     try:
         assert forward.run("nft -f -", "add table") == "ADD TABLE"
         assert noted.read_text().splitlines()[-2:] == ["node2", "nft -f -"]
@@ -193,7 +223,7 @@ def test_command_on_the_other_host_gets_its_input_and_gives_its_output(programs)
 
 def test_failing_command_on_the_other_host_is_told(programs) -> None:
     programs("ssh", "echo no such device; exit 1")
-    forward = SshForward(Endpoint(SOCKET, "node2"), None, None, 600)
+    forward = SshForward(Endpoint(SOCKET, "node2"), Way(), 600)
     try:
         with pytest.raises(TransportError, match="'nft -f -' on node2 failed: no such device"):
             forward.run("nft -f -", "")
@@ -203,7 +233,7 @@ def test_failing_command_on_the_other_host_is_told(programs) -> None:
 
 def test_command_that_does_not_end_is_given_up(programs) -> None:
     programs("ssh", 'case "$*" in *-O*) ;; *) exec sleep 20 ;; esac')
-    forward = SshForward(Endpoint(SOCKET, "node2"), None, None, 600)
+    forward = SshForward(Endpoint(SOCKET, "node2"), Way(), 600)
     try:
         with pytest.raises(TransportError, match="did not finish within"):
             forward.run("nft -f -", "", timeout=0.2)
@@ -222,15 +252,15 @@ def test_connections_of_killed_runs_are_ended(programs) -> None:
     abandoned = pathlib.Path("/tmp", f"{_transport.SSH_DIRECTORY}abandoned")
     abandoned.mkdir()
     (abandoned / "control").touch()
-    SshForward(Endpoint(SOCKET, "node2"), None, None, 600).close()
+    SshForward(Endpoint(SOCKET, "node2"), Way(), 600).close()
     assert not abandoned.exists()
     assert noted.read_text().splitlines()[:4] == ["-O", "exit", "-o", f"ControlPath={abandoned}/control"]
 
 
 def test_connections_of_other_runs_stay(programs) -> None:
     programs("ssh", "exit 0")
-    other = SshForward(Endpoint(SOCKET, "node2"), None, None, 600)
-    SshForward(Endpoint(SOCKET, "node3"), None, None, 600).close()
+    other = SshForward(Endpoint(SOCKET, "node2"), Way(), 600)
+    SshForward(Endpoint(SOCKET, "node3"), Way(), 600).close()
     assert os.path.isdir(os.path.dirname(other.socket))
     other.close()
     assert not os.path.isdir(os.path.dirname(other.socket))
