@@ -137,10 +137,12 @@ class Way:
             options += [f"IdentityFile={self.identity}", "IdentitiesOnly=yes"]
         return options
 
+    def arguments_to(self, jump: Endpoint) -> list[str]:
+        """-J would not take the key and the known hosts along (ssh(1))."""
+        return [*as_arguments([*self.options(), "ControlPath=none"]), *login_of(jump)]
+
     def proxy_command(self, jump: Endpoint) -> str:
-        """Goes through the jump host; -J would not take key and known hosts along (ssh(1))."""
-        arguments = [*as_arguments([*self.options(), "ControlPath=none"]), *login_of(jump)]
-        return "exec ssh -W '[%h]:%p' " + shlex.join(arguments).replace("%", "%%")
+        return "ssh -W '[%h]:%p' " + shlex.join(self.arguments_to(jump)).replace("%", "%%")
 
 
 def as_arguments(options: list[str]) -> list[str]:
@@ -237,10 +239,19 @@ class SshForward:
         arguments = ["-f", "-N", "-M", "-o", f"ControlPersist={self._idle_exit}", "-L", forward]
         code, said = self._ssh([*arguments, *self._target()], CONNECT_TIMEOUT * 2)
         if code != 0:
+            said = self._jump_said() or said
             raise TransportError(
                 f"ssh to {self._endpoint.host} for {self._endpoint.path} failed: {said or f'exit status {code}'}.",
                 remedy=remedy_of(said),
             )
+
+    def _jump_said(self) -> str:
+        """Why the jump host does not let it through; ssh drops what a ProxyCommand says."""
+        if self._way.jump is None:
+            return ""
+        target = f"[{self._endpoint.host}]:{self._endpoint.port or 22}"
+        code, said = self._ssh(["-W", target, *self._way.arguments_to(self._way.jump)], CONNECT_TIMEOUT * 2)
+        return f"at the jump host {self._way.jump.host}: {said or f'exit status {code}'}" if code != 0 else ""
 
     def run(self, command: str, stdin: str, timeout: float = 30.0) -> str:
         """Run a command on the other host over the same connection and return what it printed.

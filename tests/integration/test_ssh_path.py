@@ -166,7 +166,7 @@ def test_root_that_may_not_log_in_is_told_before_anything_happens(way: Way) -> N
     done = way.play(box)
     assert done.returncode != 0
     assert f"sshd on {way.destination.name} does not let root in" in done.stdout
-    assert "permitrootlogin no" in done.stdout
+    assert "permitrootlogin no" in done.stdout.lower(), done.stdout
     assert (box.life, way.keys()) == (life, keys)
 
 
@@ -184,10 +184,10 @@ def test_key_runs_the_commands_of_a_move_and_no_other(way: Way, shell: str) -> N
         return done.stdout + done.stderr
 
     assert "@end" in said(PROBE)
-    assert "syntax error" in said("nft -f -") or "not permitted" in said("nft -f -")
-    for runtime in ("crun", "runc"):
-        assert REFUSED not in said(f"{runtime} delete --force {'0f' * 32}")
     ident = "0f" * 32
+    for command in ("nft -f -", f"crun delete --force {ident}", f"runc delete --force {ident}"):
+        # The user may not do it, or has it not in the PATH.
+        assert REFUSED not in said(command), command
     for command in (
         *("id", "nft -f - ; id", "nft -f -\nid", "nft  -f -", "sh -c id", PROBE + "; id", PROBE[:-1], "$(id)"),
         *(f"crun delete --force {ident[:-1]}", f"crun delete --force {ident}0", f"crun delete --force {ident};id"),
@@ -195,5 +195,5 @@ def test_key_runs_the_commands_of_a_move_and_no_other(way: Way, shell: str) -> N
         *(f"crun delete --force {ident.upper()}", f"crux delete --force {ident}", f"crun kill --force {ident}"),
     ):
         assert said(command).strip() == REFUSED, command
-    assert said().strip() == REFUSED
+    assert said().splitlines()[-1] == REFUSED
     assert "uid=" not in said(program="sftp")

@@ -152,7 +152,7 @@ def test_jump_gets_the_same_key_and_hosts(no_ssh) -> None:
     target = forward._target()
     forward.close()
     command = options_of(target)["ProxyCommand"]
-    assert command.startswith("exec ssh -W '[%h]:%p' ")
+    assert command.startswith("ssh -W '[%h]:%p' ")
     arguments = shlex.split(command.replace("%%", "%"))
     assert options_of(arguments)["IdentityFile"] == "/keys/i d"
     assert options_of(arguments)["UserKnownHostsFile"] == "/keys/100%"
@@ -160,6 +160,20 @@ def test_jump_gets_the_same_key_and_hosts(no_ssh) -> None:
     assert arguments[-5:] == ["-l", "me", "-p", "2222", "jump"]
     assert "100%%" in command
     assert "ProxyCommand" not in options_of(arguments)
+
+
+def test_reason_of_the_jump_host_is_told(programs) -> None:
+    programs(
+        "ssh", 'case "$*" in *-W*jump) echo administratively prohibited;; *) echo Connection closed;; esac; exit 255'
+    )
+    with pytest.raises(TransportError, match="node2.*at the jump host jump: administratively prohibited"):
+        Transport(f"ssh://root@node2{SOCKET}", 5, jump="me@jump")
+
+
+def test_reason_of_the_destination_is_told_if_the_jump_host_lets_through(programs) -> None:
+    programs("ssh", 'case "$*" in *-M*) echo Permission denied; exit 255;; esac; exit 0')
+    with pytest.raises(TransportError, match="failed: Permission denied"):
+        Transport(f"ssh://root@node2{SOCKET}", 5, jump="me@jump")
 
 
 @pytest.mark.parametrize("jump", ["-oProxyCommand=x", "me@", "host/path", "me:secret@host", "host:port"])
