@@ -146,7 +146,10 @@ def test_relay_through_the_controller(way: Way) -> None:
 def test_refused_move_shows_every_finding_and_check_mode_the_phases(way: Way) -> None:
     box = way.source.start()
     life, keys = box.life, way.keys()
-    done = way.play(box, "--check")
+    # As a survey answers.
+    numbers = {"migrate_bandwidth": "100M", "migrate_max_downtime": "600", "migrate_wait_healthy_timeout": "30"}
+    texts = {"migrate_publish": "", "migrate_from": "", "migrate_force": "false", "migrate_networks": "create"}
+    done = way.play(box, "--check", **numbers, **texts)
     assert done.returncode == 0, done.stdout + done.stderr
     shown = re.search(r"would move to \w+: stopped for about \d+ ms.*phases: prepare, freeze.*commit", done.stdout)
     assert shown is not None, done.stdout
