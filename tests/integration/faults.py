@@ -251,6 +251,10 @@ while True:
     if child == 0:
         os.setsid()
         os.dup2(listener.fileno(), 3)
+        os.set_inheritable(3, True)
+        log = os.open("/var/log/podman-service.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
         os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
         os.execvp("podman", ["podman", "system", "service", "--time", "0"])
     with open("/run/ferry-lab-podman.pid", "w") as file:
