@@ -121,7 +121,7 @@ def parents_and_addresses(networks: dict[str, t.Any], known: t.Mapping[str, t.An
     """Devices and addresses to guard: those of networks whose addresses move along with the container.
 
     :param networks: the container's, from its inspect answer.
-    :param known: the destination's network of each name, from its network inspect answer.
+    :param known: the network of each name on the host to guard, from its network inspect answer.
     """
     devices: list[str] = []
     addresses: list[str] = []

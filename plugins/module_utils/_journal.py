@@ -41,6 +41,8 @@ class Entry:
     :param tcp: established, close or none.
     :param volumes: names of those that move along.
     :param networks: names of those that were made on the destination for it.
+    :param devices: of the source, on which clients reach it.
+    :param addresses: its own on those devices.
     :param guarded_until: until when no client can reach the container there, in seconds since the epoch; 0 for never.
     :param sent: bytes of the archive that have gone to the destination.
     :param expected: bytes that it will have by the estimate.
@@ -56,6 +58,8 @@ class Entry:
     tcp: str = "established"
     volumes: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
     keep_source: bool = False
     guarded_until: float = 0.0
     sent: int = 0

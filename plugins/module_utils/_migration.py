@@ -37,7 +37,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     facts_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import uninterrupted
-from ansible_collections.ferry.podman.plugins.module_utils._guard import EXPIRES, Guard
+from ansible_collections.ferry.podman.plugins.module_utils._guard import EXPIRES, Guard, parents_and_addresses
 from ansible_collections.ferry.podman.plugins.module_utils._health import passes, rearm, wait_healthy
 from ansible_collections.ferry.podman.plugins.module_utils._host import probe
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
@@ -130,6 +130,7 @@ class Migration:
 
     def _prepare(self) -> None:
         """Have everything on the destination that can be there before the freeze."""
+        devices, addresses = self._reached_here()
         self.journal.begin(
             Entry(
                 id=self.container.id,
@@ -139,6 +140,8 @@ class Migration:
                 phase="prepare",
                 tcp=self.tcp,
                 volumes=[] if self.request.ignore_volumes else self.container.volumes,
+                devices=devices,
+                addresses=addresses,
                 keep_source=self.request.keep_source,
                 expected=self.assessment.expected,
             )
@@ -157,6 +160,13 @@ class Migration:
         devices, addresses = self.assessment.guarded if self.tcp == "established" else ([], [])
         lifetime = max(EXPIRES, self.assessment.estimate.downtime_ms // 1000 * GUARDED_TIMES)
         return Guard(self.destination.client.transport, self.container.id, devices, addresses, lifetime)
+
+    def _reached_here(self) -> tuple[list[str], list[str]]:
+        """What a way back has to guard: podman tells no addresses of a container that is frozen."""
+        if self.tcp == "none":
+            return [], []
+        networks = self.container.networks
+        return parents_and_addresses(networks, {name: self.source.client.network(name) for name in networks})
 
     def _networks_to_make(self) -> list[str]:
         return self.subject.networks if self.request.networks == "create" else []
@@ -317,13 +327,27 @@ class Ending:
 
     def bring_back(self, container: Container, error: Exception) -> tuple[bool, str]:
         """Have it run on the source, and clean up; whether it runs there now, and how it is."""
-        outcome = bring_back(self.source.client, container, self.options, error)
+        with self._unheard_here():
+            outcome = bring_back(self.source.client, container, self.options, error)
         now = None
         with contextlib.suppress(FerryError):
             now = self.source.client.find_container(container.id)
         if now is None or not now.running:
             return False, f"{outcome} The next run of this move tries it again."
         return True, outcome + self._cleaned_up(now)
+
+    @contextlib.contextmanager
+    def _unheard_here(self) -> Iterator[None]:
+        """Keep connections from being reset on the way back too; it goes without where nft cannot be run."""
+        entry = self.journal.entry
+        reached = (entry.devices, entry.addresses) if entry is not None else ([], [])
+        guard = Guard(self.source.client.transport, self.arrival.id, *reached)
+        with contextlib.suppress(TransportError):
+            guard.set()
+        try:
+            yield
+        finally:
+            guard.remove()
 
     def _cleaned_up(self, container: Container) -> str:
         """Remove every other trace of the move; what is left, as text."""
