@@ -21,6 +21,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     CheckpointFailed,
     FerryError,
+    TransportError,
     described,
     facts_of,
 )
@@ -312,13 +313,18 @@ def bring_back(client: LibpodClient, container: Container, options: CheckpointOp
 
     :param error: what went wrong. Where that is the container's state, somebody else had stopped it before.
     """
-    try:
-        return _brought_back(client, container, options, error)
-    except FerryError as second:
-        return (
-            f"The container {container.name} could not be brought back: {second} Its checkpoint lies in "
-            f"{container.bundle}/checkpoint. {how_to_restore(container, options)}"
-        )
+    end = time.monotonic() + SETTLES_WITHIN
+    while True:
+        try:
+            return _brought_back(client, container, options, error)
+        except FerryError as second:
+            # A service that was killed is started anew when its socket is used, or by hand.
+            if not isinstance(second, TransportError) or time.monotonic() > end:
+                return (
+                    f"The container {container.name} could not be brought back: {second} Its checkpoint lies in "
+                    f"{container.bundle}/checkpoint. {how_to_restore(container, options)}"
+                )
+        time.sleep(RETRY_DELAY)
 
 
 def how_to_restore(container: Container, options: CheckpointOptions) -> str:
