@@ -100,6 +100,7 @@ def move(
 def test_container_goes_over_and_leaves(move) -> None:
     result = move.run()
     assert move.source.seen == [
+        "GET /networks/lan/json",
         f"GET /containers/{HOLD}/json",
         CHECKPOINT,
         CHANGES,
@@ -206,7 +207,7 @@ def test_missing_image_is_brought_under_its_own_id(move, named, reference) -> No
     move.source.on(f"GET /images/{reference}/get", move.source.archive(b"image"))
     move.run()
     assert move.destination.request("POST /images/load").body == b"image"
-    assert move.source.seen[0] == f"GET /images/{reference}/get"
+    assert f"GET /images/{reference}/get" in move.source.seen
 
 
 def test_image_that_does_not_arrive_stops_the_move_before_the_freeze(move) -> None:
