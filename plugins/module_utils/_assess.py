@@ -23,6 +23,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     HostInfo,
     Json,
     LibpodClient,
+    RegistryAccess,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of
 from ansible_collections.ferry.podman.plugins.module_utils._restore import gather_facts
@@ -35,6 +36,8 @@ class MoveRequest:
 
     :param tcp: auto, established, close or none.
     :param transfer: stream, registry or relay.
+    :param registry: host, port and path in a registry, for that transfer.
+    :param access: how to talk to it.
     :param image_transfer: stream, pull or never; how the destination gets the base image if it lacks it.
     :param networks: create or require, for those that the destination lacks.
     :param publish: ports to publish instead of the container's own, as podman takes them.
@@ -47,6 +50,8 @@ class MoveRequest:
 
     tcp: str = "auto"
     transfer: str = "stream"
+    registry: str = ""
+    access: RegistryAccess = field(default_factory=RegistryAccess)
     image_transfer: str = "stream"
     networks: str = "require"
     ignore_volumes: bool = False
@@ -113,6 +118,7 @@ class Assessment:
             *_compat.restore_findings(self.subject, facts, request),
             *([] if self.request.ignore_volumes else self._volume_findings()),
             *_verdicts.move_findings(self._move_facts(found.image_present), self._options()),
+            *(_compat.registry_losses(self.container) if self.request.transfer == "registry" else []),
         ]
 
     @cached_property

@@ -55,6 +55,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._provision import (
     make_networks,
     remove_networks,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference, RegistryCarrier
 from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import drop_hold, hold, settle
 
@@ -96,14 +97,21 @@ class Migration:
         self.progress = Progress(journal, request.bandwidth)
         self._stage = Stage.HERE
         self.arrival = Arrival(
-            destination.client, container.id, container.name, container.image_id, lambda: unpacks(destination)
+            destination.client, container.id, container.name, container.image_id, lambda: unpacks(destination, journal)
         )
+        self.carrier = self._registry_carrier()
         self.ending = Ending(source, destination, self.arrival, journal, checkpoint_options(self.tcp), request)
 
-    def assess(self) -> list[_compat.Finding]:
-        """Every reason against the move; nothing has been touched."""
+    def assess(self, *, rehearse: bool = False) -> list[_compat.Finding]:
+        """Every reason against the move; nothing has been touched.
+
+        :param rehearse: send a tiny image through the registry, where one is used.
+        """
         with self.progress.timed("assess"):
-            return self.assessment.findings()
+            findings = self.assessment.findings()
+            if self.carrier is not None:
+                findings += self.carrier.findings(rehearse=rehearse)
+            return findings
 
     def described(self) -> Json:
         """What is known of the container before it moves."""
@@ -114,8 +122,8 @@ class Migration:
 
         :raises MigrationFailed: saying where the container is now.
         """
+        self._prepare()
         with uninterrupted():
-            self._prepare()
             guard = self._guard()
             arrived, downtime = self._carried(guard)
             findings = [*arrived.pop("findings"), *self._after(guard)]
@@ -155,6 +163,13 @@ class Migration:
         except FerryError:
             self.journal.close()
             raise
+
+    def _registry_carrier(self) -> RegistryCarrier | None:
+        """Each move has a tag of its own."""
+        if self.request.transfer != "registry":
+            return None
+        reference = Reference.parse(f"{self.request.registry}:{self.container.id[:12]}-{time.time():.0f}")
+        return RegistryCarrier(self.source.client, self.destination.client, reference, self.request.access)
 
     def _guard(self) -> Guard:
         devices, addresses = self.assessment.guarded if self.tcp == "established" else ([], [])
@@ -202,7 +217,10 @@ class Migration:
         with self.progress.phase("freeze", guarded_until=self.arrival.unheard_until):
             chunks = self._frozen(policy, contents)
         try:
-            arrived = self._imported(chunks, contents, guard)
+            if self.carrier is None:
+                arrived = self._imported(chunks, contents, guard)
+            else:
+                arrived = self._carried_by(self.carrier, chunks, contents, guard)
         except RestoredAndEnded:
             raise
         except Exception as error:
@@ -222,27 +240,52 @@ class Migration:
         return {**described_container(there), "statistics": {}, "findings": []}
 
     def _imported(self, chunks: Iterator[bytes], contents: Contents, guard: Guard) -> Json:
-        restorer = Restorer(
-            self.destination.client, self.destination.host, self._restore_options(), _compat.RestoreRequest()
-        )
-        doing = f"Restoring container {self.subject.name} on the destination"
+        """Send the archive to podman, which restores it."""
         with contextlib.ExitStack() as phases:
             phases.enter_context(self.progress.phase("transfer"))
 
             def whole() -> None:
                 # podman acts on an archive when it has seen its end, which is sent when this returns.
                 phases.close()
-                guard.refresh()
-                self.arrival.unheard_until = guard.until or 0.0
-                restore = self.progress.phase("restore", sent=self.progress.sent, guarded_until=guard.until or 0.0)
-                phases.enter_context(restore)
-                self._stage = Stage.SENT
+                phases.enter_context(self._restoring(guard))
 
-            return restorer.import_chunks(self.progress.counted(chunks), contents, self.subject, None, doing, whole)
+            sent = self.progress.counted(chunks)
+            return self._restorer().import_chunks(sent, contents, self.subject, None, self._doing, whole)
+
+    def _carried_by(self, carrier: RegistryCarrier, chunks: Iterator[bytes], contents: Contents, guard: Guard) -> Json:
+        """Send it as an image through a registry, and have podman restore that."""
+        with self.progress.phase("transfer"):
+            facts = self.source.facts
+            criu = ".".join(map(str, facts.criu)) if facts is not None and facts.criu is not None else None
+            carrier.prepare(self.progress.counted(chunks), contents, self.source.host, criu)
+            self.journal.enter("transfer", carried=carrier.image_id, sent=self.progress.sent)
+            carrier.push()
+            image_id = carrier.pull()
+        with self._restoring(guard):
+            return self._restorer().restore_carried(image_id, contents, self.subject, self._doing)
+
+    @contextlib.contextmanager
+    def _restoring(self, guard: Guard) -> Iterator[None]:
+        """From here on podman on the destination may have the container running."""
+        guard.refresh()
+        self.arrival.unheard_until = guard.until or 0.0
+        with self.progress.phase("restore", sent=self.progress.sent, guarded_until=guard.until or 0.0):
+            self._stage = Stage.SENT
+            yield
+
+    @property
+    def _doing(self) -> str:
+        return f"Restoring container {self.subject.name} on the destination"
+
+    def _restorer(self) -> Restorer:
+        there, request = self.destination, _compat.RestoreRequest()
+        return Restorer(there.client, there.host, self._restore_options(), request)
 
     def _frozen(self, policy: RestartPolicy, contents: Contents) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
-        chunks = self.assessment.checkpointer().export(self.container, contents, self._spool(), policy)
+        chunks = self.assessment.checkpointer().export(
+            self.container, contents, self._spool(), policy, fix_addresses=self.carrier is not None
+        )
         first = next(chunks)
 
         def all_of_it() -> Iterator[bytes]:
@@ -273,6 +316,8 @@ class Migration:
                 self.ending.remove_from_destination()
             except FerryError as second:
                 return self.ending.nowhere_started(f"{described(error)} {second}")
+        if self.carrier is not None:
+            self.carrier.remove()
         return self.ending.back_on_source(self.container, error)
 
     # -- commit ---------------------------------------------------------------------------------------------------
@@ -358,10 +403,18 @@ class Ending:
                 left = self.destination.client.transport.again_if_lost(lambda: self._cleaned_up_there(entry))
                 if left:
                     return left
+            self.remove_carried()
             self.journal.close()
         except FerryError as error:
             return f" Something of the move is left: {error}"
         return ""
+
+    def remove_carried(self) -> None:
+        """Remove the image that had the state, once nothing can be restored from it any more; the registry keeps it."""
+        entry = self.journal.entry
+        for side in (self.source, self.destination) if entry is not None and entry.carried else ():
+            with contextlib.suppress(FerryError):
+                side.client.remove_image(entry.carried if entry is not None else "")
 
     def _cleaned_up_there(self, entry: Entry) -> str:
         remove_networks(self.destination.client, entry.networks)
@@ -440,6 +493,7 @@ class Ending:
             if not self.request.keep_source:
                 here.remove_container(container.id, force=False)
                 self.remove_moved_volumes([] if self.request.ignore_volumes else container.volumes)
+            self.remove_carried()
             self.journal.close()
         except FerryError as error:
             raise MigrationFailed(
@@ -497,10 +551,13 @@ def described_container(container: Container) -> Json:
     return {"name": container.name, "id": container.id, "image": container.image, "image_id": container.image_id}
 
 
-def unpacks(destination: Side) -> bool | None:
+def unpacks(destination: Side, journal: Journal) -> bool | None:
     """Whether podman may be unpacking an archive on that host; None if that cannot be asked.
 
     podman spools what it is sent as ``restore…`` and removes that at the end (pkg/api/handlers/libpod/containers.go).
+    Of an image it spools nothing.
     """
+    if journal.entry is not None and journal.entry.carried:
+        return None
     facts = probe(destination.client.transport)
     return None if facts is None else any("/restore" in spooled.path for spooled in facts.spool)

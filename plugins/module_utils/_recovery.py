@@ -193,7 +193,7 @@ class Recovery:
             entry.id,
             entry.name,
             image_id,
-            lambda: unpacks(self.destination),
+            lambda: unpacks(self.destination, self.journal),
             entry.guarded_until,
         )
 

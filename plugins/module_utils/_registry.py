@@ -200,7 +200,8 @@ class RegistryCarrier:
 
     @property
     def _id(self) -> str:
-        assert self.image_id is not None, "load comes first"
+        if self.image_id is None:
+            raise FerryError("The image has not been made yet.")
         return self.image_id
 
     # -- afterwards -----------------------------------------------------------------------------------------------

@@ -270,6 +270,20 @@ class Restorer:
         upload = Upload(chunks, whole)
         with nothing_left_behind(self.client, name, volumes, doing, upload):
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
+        return self._arrived(name, answer, contents, doing)
+
+    def restore_carried(self, image_id: str, contents: Contents, subject: _compat.Subject, doing: str) -> Json:
+        """Restore from an image that was made of an archive of this collection; see ``restore_archive``.
+
+        :param contents: of the archive.
+        """
+        volumes = [] if self.options.ignore_volumes else subject.volumes
+        answer: Json = {}
+        with nothing_left_behind(self.client, subject.id, volumes, doing):
+            answer = self.client.restore(image_id, self._options(None), doing)
+        return self._arrived(subject.id, answer, contents, doing)
+
+    def _arrived(self, name: str, answer: Json, contents: Contents, doing: str) -> Json:
         try:
             result = self._result(answer.get("Id") or name, answer)
             roots = {} if self.options.ignore_volumes else contents.volume_roots

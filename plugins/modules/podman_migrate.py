@@ -61,9 +61,30 @@ options:
       - With V(stream) the module runs on the source, and the state goes straight from there to the destination.
       - With V(relay) the module runs on a machine that reaches both sockets, and O(url) is an ssh URL too. Everything
         passes through that machine, and nothing of it rests on its disk.
+      - With V(registry) it goes as an image through O(registry), where no straight way is fast or allowed. What the
+        container has logged so far stays behind, its addresses become fixed ones, and the registry keeps the image,
+        which holds the container's memory, until it is deleted there.
     type: str
-    choices: [stream, relay]
+    choices: [stream, relay, registry]
     default: stream
+  registry:
+    description:
+      - Where in a registry the image goes, as C(host[:port]/path), for O(transfer=registry). Each move has a tag of
+        its own there. Both hosts must reach it; before the freeze a tiny image with the tag C(ferry-rehearsal) proves
+        that.
+    type: str
+  registry_tls_verify:
+    description:
+      - Whether the registry must have a certificate that the hosts trust. By default what their C(registries.conf)
+        says.
+    type: bool
+  registry_username:
+    description:
+      - Name to log in to the registry with. By default what C(podman login) has left on each host.
+    type: str
+  registry_password:
+    description: Password for O(registry_username).
+    type: str
   image_transfer:
     description:
       - How the destination gets the image that the container was made from, if it does not have that very image.
@@ -244,7 +265,11 @@ from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRe
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
+    Container,
+    LibpodClient,
+    RegistryAccess,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before
@@ -336,7 +361,9 @@ class Move:
         container = self.source.container(module.params["name"])
         migration = self.migration(container)
         doing = f"Moving container {container.name}"
-        findings = _compat.refuse_warnings(doing, migration.assess(), force=self.request.force)
+        findings = _compat.refuse_warnings(
+            doing, migration.assess(rehearse=not module.check_mode), force=self.request.force
+        )
         module.warn(finding for finding in findings if finding.severity == "warning")
         module.result["estimate"] = migration.assessment.estimate.as_dict()
         module.show_difference({"location": "source"}, {"location": "destination"})
@@ -355,6 +382,8 @@ def request_of(params: dict) -> MoveRequest:
     return MoveRequest(
         tcp=params["tcp"],
         transfer=params["transfer"],
+        registry=params["registry"] or "",
+        access=RegistryAccess(params["registry_tls_verify"], params["registry_username"], params["registry_password"]),
         image_transfer=params["image_transfer"],
         networks=params["networks"],
         ignore_volumes=params["ignore_volumes"],
@@ -391,7 +420,11 @@ def main() -> None:
             "destination_known_hosts": {"type": "path"},
             "destination_jump": {"type": "str"},
             "tcp": {"type": "str", "choices": ["auto", "established", "close", "none"], "default": "auto"},
-            "transfer": {"type": "str", "choices": ["stream", "relay"], "default": "stream"},
+            "transfer": {"type": "str", "choices": ["stream", "relay", "registry"], "default": "stream"},
+            "registry": {"type": "str"},
+            "registry_tls_verify": {"type": "bool"},
+            "registry_username": {"type": "str"},
+            "registry_password": {"type": "str", "no_log": True},
             "image_transfer": {"type": "str", "choices": ["stream", "pull", "never"], "default": "stream"},
             "networks": {"type": "str", "choices": ["require", "create"], "default": "require"},
             "ignore_volumes": {"type": "bool", "default": False},
@@ -405,6 +438,8 @@ def main() -> None:
             "retries": {"type": "int", "default": 3},
             "journal": {"type": "path", "default": "/var/lib/ferry"},
         },
+        required_if=[("transfer", "registry", ("registry",))],
+        required_together=[("registry_username", "registry_password")],
     ).run(migrate)
 
 
