@@ -40,6 +40,7 @@ class Entry:
     :param phase_begun: the same for the phase.
     :param tcp: established, close or none.
     :param volumes: names of those that move along.
+    :param made_volumes: names of those that the restore makes on the destination.
     :param networks: names of those that were made on the destination for it.
     :param devices: of the source, on which clients reach it.
     :param addresses: its own on those devices.
@@ -58,6 +59,7 @@ class Entry:
     phase_begun: float = 0.0
     tcp: str = "established"
     volumes: list[str] = field(default_factory=list)
+    made_volumes: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)

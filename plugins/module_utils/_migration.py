@@ -268,10 +268,16 @@ class Migration:
     def _restoring(self, guard: Guard) -> Iterator[None]:
         """From here on podman on the destination may have the container running."""
         guard.refresh()
-        self.arrival.unheard_until = guard.until or 0.0
-        with self.progress.phase("restore", sent=self.progress.sent, guarded_until=guard.until or 0.0):
+        self.arrival.unheard_until = until = guard.until or 0.0
+        made = self._volumes_to_come()
+        with self.progress.phase("restore", sent=self.progress.sent, guarded_until=until, made_volumes=made):
             self._stage = Stage.SENT
             yield
+
+    def _volumes_to_come(self) -> list[str]:
+        """Those that podman will make there. What somebody else has made meanwhile is not ours to remove."""
+        wanted = [] if self.request.ignore_volumes else self.subject.volumes
+        return sorted(set(wanted) - self.destination.client.volume_names()) if wanted else []
 
     @property
     def _doing(self) -> str:
@@ -425,8 +431,8 @@ class Ending:
                 f" The destination may still be unpacking the archive, so a container {entry.name} that is never "
                 "started holds its name there; the next run removes it."
             )
-        # podman makes them before the container, and leaves them when it is killed; none was there before the move.
-        for name in entry.volumes:
+        # podman makes them before the container, and leaves them when it is killed.
+        for name in entry.made_volumes:
             with contextlib.suppress(FerryError):
                 self.destination.client.remove_volume(name)
         return ""

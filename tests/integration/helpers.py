@@ -308,7 +308,13 @@ class Node:
         traces = sorted(thing for thing in left if thing.startswith("file ") or " ferry-" in thing)
         for kind in ("container", "volume", "image"):
             self._remove(kind, [thing.split()[1] for thing in left if thing.startswith(kind)])
-        self._remove_networks([name for name in self.files("/run/netns") if f"netns {name}" not in self._baseline])
+        self._remove_networks(
+            [
+                name
+                for name in self.sh("ls /run/netns 2>/dev/null || :").split()
+                if f"netns {name}" not in self._baseline
+            ]
+        )
         self.sh(f"rm -rf {SCRATCH}")
         return traces
 
@@ -336,7 +342,7 @@ class Node:
             done
             ls -d /tmp/ferry-* /var/tmp/ferry-* /var/tmp/checkpoint* /var/tmp/restore* 2>/dev/null || :
             find {SCRATCH} -name '*.partial'
-            ls /run/netns | sed 's/^/netns /'
+            ls /run/netns 2>/dev/null | sed 's/^/netns /'
         """
         containers, volumes, images, *rest = filter(None, self.sh(script).splitlines())
         return {

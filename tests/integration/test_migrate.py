@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 from collections.abc import Iterator
@@ -212,6 +213,66 @@ def test_image_is_brought_with_its_id(road: Road) -> None:
     assert moved.sh("cat /marker") == "committed"
 
 
+# -- other ways --------------------------------------------------------------------------------------------------
+
+FILLER = """
+until grep -q freeze /var/lib/ferry/*.json 2>/dev/null; do sleep 0.01; done
+fallocate -l 45M /var/tmp/filler
+"""
+"""What is full already refuses a move; so this fills the disk when the freeze has begun."""
+
+REGISTRY = {"transfer": "registry", "registry": "10.99.0.250:5000/it/move", "registry_tls_verify": False}
+
+
+def test_state_goes_through_a_registry(road: Road) -> None:
+    box = road.source.start_on_lan("keeper", "-v", "it-data:/data", "--restart", "always", command=("20",))
+    box.sh("echo row >/data/table; chown 5:6 /data; echo new >/only/f; rm /only/g")
+    memory = box.memory()
+    with box.connect() as client:
+        result = road.move(box, **REGISTRY)
+        assert result.changed, result.msg
+        moved = road.arrived(box)
+        client.sendall(b"next\n")
+        assert int(client.recv(100)) == memory.number + 1
+    memory = dataclasses.replace(memory, number=memory.number + 1)
+    memory.goes_on_in(moved)
+    assert moved.sh("cat /data/table /only/f; ls /only; stat -c %u:%g /data").split() == [
+        "row",
+        "new",
+        "f",
+        "sub",
+        "5:6",
+    ]
+    assert {"log_stays_behind", "address_fixed"} <= set(result.codes)
+    for node in (road.source, road.destination):
+        assert "ferry" not in node.podman("images", "--all") and "<none>" not in node.podman("images", "--all")
+
+
+def test_registry_that_is_not_there_is_refused(road: Road) -> None:
+    box = road.source.start()
+    refused(road, box, "registry_unreachable", **{**REGISTRY, "registry": "10.99.0.251:5000/it/move"})
+
+
+def test_destination_that_fails_after_the_registry_has_it(road: Road) -> None:
+    box = road.source.start_on_lan("keeper", "-v", "it-data:/data", command=("20",))
+    memory = box.memory()
+    # What a restore would make there is in the way, behind the back of the assessment.
+    filler = road.source.popen(
+        "timeout", "60", "sh", "-c", FILLER.replace("fallocate -l 45M /var/tmp/filler", "echo in")
+    )
+    process = road.source.start_module("podman_migrate", **{**road._options(box.name), **REGISTRY})
+    assert filler.communicate(timeout=90)[0] == "in\n"
+    road.destination.podman("volume", "create", "it-data")
+    output, errors = process.communicate(timeout=120)
+    assert "FAILED!" in output, output + errors
+    assert box.status == "running"
+    memory.goes_on_in(box)
+    assert box.name not in road.destination.names()
+    assert "it-data" in road.destination.volumes()
+    for node in (road.source, road.destination):
+        assert "<none>" not in node.podman("images", "--all")
+
+
 # -- refusals: nothing is touched ---------------------------------------------------------------------------------
 
 
@@ -321,13 +382,6 @@ def test_destination_full(road: Road, flags: tuple[str, ...]) -> None:
     after = box.inspect()["HostConfig"]
     assert (after["AutoRemove"], after["RestartPolicy"]) == (config["AutoRemove"], config["RestartPolicy"])
     assert road.move(box).changed
-
-
-FILLER = """
-until grep -q freeze /var/lib/ferry/*.json 2>/dev/null; do sleep 0.01; done
-fallocate -l 45M /var/tmp/filler
-"""
-"""What is full already refuses a move; so this fills the disk when the freeze has begun."""
 
 
 def test_source_full(road: Road) -> None:

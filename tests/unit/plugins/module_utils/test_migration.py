@@ -113,6 +113,7 @@ def test_container_goes_over_and_leaves(move) -> None:
         f"GET /images/{IMAGE_ID}/json",
         "GET /volumes/json",
         IMPORT,
+        "GET /volumes/json",
         *[INSPECT] * 4,
     ]
     assert result["container"]["name"] == "web"
@@ -238,7 +239,7 @@ def test_failed_restore_leaves_nothing_on_the_destination(move, inspect_json) ->
     error = move.failed()
     assert "CRIU restoring failed: -52" in str(error)
     deleted = ["DELETE /volumes/anonymous", "DELETE /volumes/data"]
-    assert move.destination.seen[2:7] == [IMPORT, INSPECT, REMOVE, *deleted]
+    assert move.destination.seen[2:8] == [IMPORT, "GET /volumes/json", INSPECT, REMOVE, *deleted]
     assert move.destination.request(REMOVE).query["force"] == "false"
     assert_it_runs_on_the_source_again(move, error)
 
