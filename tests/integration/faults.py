@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from helpers import Box, Node, Result, parsed, run, wait_until
+from helpers import LAB, Box, Node, Result, parsed, run, wait_until
 from road import Road
 
 WATCH = """
@@ -108,6 +108,7 @@ class Counter(threading.Thread):
     def __init__(self, box: Box) -> None:
         super().__init__(daemon=True)
         self.count = 0
+        self.worst_gap = 0.0
         self.error: str | None = None
         self._finished = threading.Event()
         self._socket = box.connect()
@@ -117,12 +118,14 @@ class Counter(threading.Thread):
     def run(self) -> None:
         try:
             while not self._finished.wait(0.02):
+                begun = time.monotonic()
                 self._stream.write("next\n")
                 self._stream.flush()
                 answer = self._stream.readline().strip()
                 if answer != str(self.count + 1):
                     raise ValueError(f"increment {self.count + 1} was answered with {answer!r}")
                 self.count += 1
+                self.worst_gap = max(self.worst_gap, time.monotonic() - begun)
         except (OSError, ValueError) as error:
             self.error = f"{type(error).__name__}: {error}"
 
@@ -215,18 +218,8 @@ def ended(process: subprocess.Popen[str]) -> Result | None:
     return None
 
 
-@contextlib.contextmanager
-def cut(node: Node, address: str) -> Iterator[None]:
-    """Have a host hear nothing of an address until this ends."""
-    begin, end = cut_scripts(address)
-    node.sh(begin)
-    try:
-        yield
-    finally:
-        node.sh(end)
-
-
 def cut_scripts(address: str) -> tuple[str, str]:
+    """Shell for a host: to hear nothing of an address any more, and to hear it again."""
     table = "netdev it_cut"
     device = "$(ip -o -4 route get 10.99.0.254 | sed 's/.* dev \\([^ ]*\\).*/\\1/')"
     begin = (
@@ -288,8 +281,15 @@ def kill_sessions(peer: Node) -> str:
 
 def reboot(node: Node) -> None:
     """Power loss, and a boot."""
-    from helpers import LAB
-
     run(LAB, "stop", node.name)
     run(LAB, "start", node.name)
     node.service("start")
+
+
+def descendants(process: int) -> list[int]:
+    """Processes on this machine that a program has begun."""
+    found = []
+    for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found += [child, *descendants(child)]
+    return found

@@ -9,6 +9,10 @@ the answer says why; and the same call again ends with one copy on the destinati
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -20,15 +24,25 @@ from faults import (
     Trigger,
     clean,
     copies,
+    cut_scripts,
+    descendants,
     ended,
     kill_sessions,
+    reboot,
     remove_spools,
     socket_activated,
+    spooled,
 )
-from helpers import Box, Node, Result
-from road import PUBLIC_KEYS, Road
+from helpers import SCRATCH, Box, Node, Result, wait_until
+from test_faults import small_store
+from road import PUBLIC_KEYS, Road, full
 
 DELETE_TABLES = "nft list tables | grep -e ferry -e it_cut | while read table; do nft delete $table; done"
+KINDS = {"plain": (), "rm": ("--rm",), "always": ("--restart", "always")}
+FILL = """
+import subprocess
+subprocess.run(["fallocate", "-l", "130M", "/var/tmp/filler"], check=True)
+"""
 TIMEOUT = {"timeout": 25}
 """Seconds after which podman is taken to unpack nothing any more, where the host cannot be asked for it."""
 
@@ -42,7 +56,7 @@ def road(pair: tuple[Node, Node]) -> Iterator[Road]:
     yield Road(source, destination)
 
 
-def begin(road: Road, box: Box, **options: object) -> object:
+def begin(road: Road, box: Box, **options: object) -> subprocess.Popen[str]:
     return road.source.start_module("podman_migrate", **{**road._options(box.name), **TIMEOUT, **options})
 
 
@@ -92,8 +106,7 @@ KILLS = [
 @pytest.mark.parametrize(("phase", "delay"), KILLS, ids=lambda value: str(value))
 @pytest.mark.parametrize("kind", ["plain", "rm", "always"])
 def test_module_killed(road: Road, phase: str, delay: float, kind: str) -> None:
-    flags = {"plain": (), "rm": ("--rm",), "always": ("--restart", "always")}[kind]
-    cargo = Cargo(road.source, *flags)
+    cargo = Cargo(road.source, *KINDS[kind])
     trigger = Trigger(cargo.box, phase, delay, action=KILL)
     process = begin(road, cargo.box, bandwidth="30M")
     trigger.happened()
@@ -152,7 +165,7 @@ def service(request: pytest.FixtureRequest, road: Road) -> Iterator[str]:
         yield request.param
 
 
-def after_source_service(road: Road, process: object, service: str) -> Result:
+def after_source_service(road: Road, process: subprocess.Popen[str], service: str) -> Result:
     result = ended(process)
     assert result is not None and result.failed
     print(result.msg, result.values.get("location"))
@@ -234,5 +247,298 @@ def test_ssh_session_killed(road: Road, phase: str, delay: float) -> None:
     assert len(copies(cargo.box)) <= 1
     if phase == "transfer":
         back(cargo, result)
+    again(road, cargo)
+    clean(road, cargo.box)
+
+
+# -- the network and the controller -------------------------------------------------------------------------------
+
+
+def test_link_cut_in_transfer(road: Road) -> None:
+    cargo = Cargo(road.source)
+    begin_cut, end_cut = cut_scripts(road.source.address)
+    trigger = Trigger(cargo.box, "transfer", 0.5, elsewhere=(road.destination, begin_cut))
+    process = begin(road, cargo.box, bandwidth="20M")
+    trigger.happened()
+    back(cargo, ended(process))
+    road.destination.sh(end_cut)
+    again(road, cargo)
+    clean(road, cargo.box, spools=False)
+
+
+def test_link_cut_after_the_restore_was_sent(road: Road) -> None:
+    """Nothing is started until the destination has answered."""
+    cargo = Cargo(road.source, megabytes=100)
+    begin_cut, end_cut = cut_scripts(road.source.address)
+    trigger = Trigger(cargo.box, "restore", 0.0, elsewhere=(road.destination, begin_cut))
+    process = begin(road, cargo.box)
+    trigger.happened()
+    result = ended(process)
+    assert result is not None and result.failed
+    assert result.values["location"] == "unknown"
+    assert cargo.box.status == "exited"
+    assert not any(road.source.name in copy for copy in copies(cargo.box))
+    unsettled = road.move(cargo.box, **TIMEOUT)
+    assert unsettled.failed
+    assert cargo.box.status == "exited"
+    road.destination.sh(end_cut)
+    again(road, cargo)
+    clean(road, cargo.box, spools=False)
+
+
+def test_controller_gone(road: Road) -> None:
+    """The module goes to its end."""
+    cargo = Cargo(road.source, megabytes=100)
+    trigger = Trigger(cargo.box, "freeze", 0.1)
+    process = begin(road, cargo.box, bandwidth="30M")
+    trigger.happened()
+    for child in descendants(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    process.kill()
+    process.communicate(timeout=30)
+    wait_until(lambda: not road.source.journal(), "the move to end", 90)
+    cargo.is_whole_in(road.arrived(cargo.box))
+    result = again(road, cargo)
+    assert not result.changed
+    clean(road, cargo.box)
+
+
+# -- disks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["plain", "rm", "always"])
+def test_destination_disk_full_in_transfer(road: Road, kind: str) -> None:
+    """What is full before is found before."""
+    cargo = Cargo(road.source, *KINDS[kind])
+    with full(road.destination, "/var/tmp", "150m"):
+        trigger = Trigger(cargo.box, "transfer", 0.0, elsewhere=(road.destination, "fallocate -l 130M /var/tmp/filler"))
+        process = begin(road, cargo.box, bandwidth="30M")
+        trigger.happened()
+        result = ended(process)
+        assert spooled(road.destination) == []
+    back(cargo, result)
+    assert "no space left" in result.msg
+    assert cargo.box.name not in road.destination.names()
+    assert cargo.volume not in road.destination.volumes()
+    clean(road, cargo.box)
+    again(road, cargo)
+    clean(road, cargo.box)
+
+
+def test_destination_store_full_in_restore(road: Road) -> None:
+    """The upload fits, what is in it does not fit any more."""
+    allow_everything(road)
+    cargo = Cargo(road.source)
+    with small_store(road.destination, "150m") as store:
+        options = {"destination": f"ssh://root@{store.address}{SCRATCH}/service.sock"}
+        filler = f"fallocate -l 140M {SCRATCH}/store/filler"
+        trigger = Trigger(cargo.box, "transfer", 0.0, elsewhere=(road.destination, filler))
+        process = begin(road, cargo.box, bandwidth="30M", **options)
+        trigger.happened()
+        result = ended(process)
+        back(cargo, result)
+        assert "no space left" in result.msg
+        assert cargo.box.name not in store.names()
+        assert cargo.volume not in store.volumes()
+    clean(road, cargo.box)
+    again(road, cargo)
+    clean(road, cargo.box)
+
+
+def test_source_disk_full_in_freeze(road: Road) -> None:
+    cargo = Cargo(road.source)
+    with full(road.source, "/var/tmp", "150m"):
+        trigger = Trigger(cargo.box, "freeze", 0.0, action=FILL)
+        process = begin(road, cargo.box)
+        trigger.happened()
+        result = ended(process)
+    back(cargo, result)
+    assert "no space left" in result.msg
+    clean(road, cargo.box)
+    again(road, cargo)
+    clean(road, cargo.box)
+
+
+# -- what is found before -----------------------------------------------------------------------------------------
+
+
+def untouched(road: Road, cargo: Cargo, *codes: str, **options: object) -> Result:
+    """Refused, and the container was never frozen."""
+    life, things = cargo.box.life, (road.destination.names(), road.destination.volumes())
+    result = road.move(cargo.box, **options)
+    assert result.failed
+    assert set(codes) <= set(result.codes), result.msg
+    assert cargo.box.life == life
+    cargo.is_whole_in(cargo.box)
+    assert (road.destination.names(), road.destination.volumes()) == things
+    assert cargo.client.worst_gap < 1
+    return result
+
+
+def test_found_before_the_freeze(road: Road) -> None:
+    cargo = Cargo(road.source)
+    box, there = cargo.box, road.destination
+    there.podman("create", "--name", box.name, "--network", "none", "localhost/lab/counter")
+    untouched(road, cargo, "name_in_use")
+    there.podman("rm", box.name)
+
+    other = there.podman("run", "--detach", "--network", "lan", "--ip", box.address, "localhost/lab/counter")
+    untouched(road, cargo, "address_in_use")
+    there.podman("rm", "--force", "--time", "0", other)
+
+    there.podman("volume", "create", cargo.volume)
+    untouched(road, cargo, "volume_exists")
+    there.podman("volume", "rm", cargo.volume)
+
+    allow_everything(road)
+    with there.other_service("--runtime", "runc") as url:
+        destination = f"ssh://root@{there.address}{url.removeprefix('unix://')}"
+        untouched(road, cargo, "runtime_differs", destination=destination)
+    again(road, cargo)
+    clean(road, box)
+
+
+def test_image_and_network_found_before_the_freeze(road: Road) -> None:
+    here, there = road.source, road.destination
+    here.podman("network", "create", "it-here")
+    here.later("podman", "network", "rm", "--force", "it-here")
+    image = here.podman("inspect", "--format", "{{.Id}}", "--type", "image", "localhost/lab/counter")
+    base = here.start("counter")
+    here.podman("commit", "--quiet", base.id, "localhost/it/own:1")
+    base.remove()
+    box = here.start("localhost/it/own:1", network="it-here")
+    life = box.life
+    result = road.move(box, image_transfer="never")
+    assert result.failed and {"network_absent", "image_absent"} <= set(result.codes), result.msg
+    there.podman("tag", image, "localhost/it/own:1")
+    there.later("podman", "untag", image, "localhost/it/own:1")
+    result = road.move(box, image_transfer="never", networks="create")
+    assert result.failed and result.codes
+    assert box.life == life
+    assert "it-here" not in there.podman("network", "ls")
+
+
+# -- the dump fails -----------------------------------------------------------------------------------------------
+
+OUTSIDE = """
+import socket, time
+peer = socket.socket(socket.AF_UNIX)
+peer.connect("/outside/socket")
+print("connected", flush=True)
+time.sleep(99999)
+"""
+LISTEN = f"""
+import socket
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("{SCRATCH}/outside/socket")
+listener.listen()
+kept = listener.accept()
+print("accepted", flush=True)
+input()
+"""
+
+
+def test_dump_fails_for_a_socket_that_leads_outside(road: Road) -> None:
+    road.source.sh(f"mkdir {SCRATCH}/outside")
+    road.destination.sh(f"mkdir {SCRATCH}/outside")
+    outside = road.source.popen_with_input("python3", "-c", LISTEN)
+    flags = ("-v", f"{SCRATCH}/outside:/outside", "--entrypoint", "python3")
+    box = road.source.start("keeper", *flags, command=("-c", OUTSIDE))
+    assert outside.stdout is not None and outside.stdout.readline() == "accepted\\n"
+    life = box.life
+    result = road.move(box, force=True)
+    assert result.failed and result.values["location"] == "source", result.msg
+    assert "still runs" in result.msg
+    assert result.values["criu_log"], result.msg
+    assert box.life == life
+    assert box.name not in road.destination.names()
+    clean(road, box)
+    outside.communicate("\\n", timeout=10)
+
+
+# -- it does not live on the destination --------------------------------------------------------------------------
+
+HOMESICK = """
+import os, sys, time
+home = open("/where").read()
+while open("/where").read() == home:
+    time.sleep(0.01)
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def homesick(road: Road, code: int) -> Box:
+    """A container whose process ends at once anywhere but on the source."""
+    for node in (road.source, road.destination):
+        node.sh(f"echo {node.name} >{SCRATCH}/where; echo '{HOMESICK}' >{SCRATCH}/homesick.py")
+    flags = ("-v", f"{SCRATCH}:{SCRATCH}:ro", "-v", f"{SCRATCH}/where:/where:ro", "--entrypoint", "python3")
+    return road.source.start("keeper", *flags, command=(f"{SCRATCH}/homesick.py", str(code)))
+
+
+def test_restored_process_fails_at_once(road: Road) -> None:
+    box = homesick(road, 3)
+    result = road.move(box, force=True)
+    assert result.failed and result.values["location"] == "source", result.msg
+    assert "ended with 3" in result.msg and "runs again from the same memory" in result.msg
+    assert box.status == "running"
+    assert box.name not in road.destination.names()
+    clean(road, box)
+
+
+def test_restored_process_ends_its_work_at_once(road: Road) -> None:
+    box = homesick(road, 0)
+    result = road.move(box, force=True)
+    assert result.failed and result.values["location"] == "destination", result.msg
+    assert "has done its work" in result.msg
+    assert box.status == "exited"
+    assert copies(box) == set()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed"])
+def test_health_check_fails_on_the_destination(road: Road, killed: bool) -> None:
+    for node in (road.source, road.destination):
+        node.sh(f"echo {node.name} >{SCRATCH}/where")
+    check = f"grep -q {road.source.name} /where"
+    cargo = Cargo(
+        road.source, "-v", f"{SCRATCH}/where:/where:ro", "--health-cmd", check, "--health-interval", "disable"
+    )
+    process = begin(road, cargo.box, wait_healthy_timeout=2, force=True)
+    result = ended(process)
+    back(cargo, result)
+    assert "health check" in result.msg
+    clean(road, cargo.box)
+    again(road, cargo, wait_healthy=False, force=True)
+    clean(road, cargo.box)
+
+
+# -- hosts stop ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("phase", "delay"), [("transfer", 0.5), ("restore", 0.0), ("verify", 0.1), ("commit", 0.05)])
+def test_source_host_stops(road: Road, phase: str, delay: float) -> None:
+    cargo = Cargo(road.source, "--restart", "always")
+    trigger = Trigger(cargo.box, phase, delay)
+    process = begin(road, cargo.box, bandwidth="30M")
+    trigger.happened()
+    reboot(road.source)
+    ended(process)
+    assert len(copies(cargo.box)) <= 1
+    remove_spools(road.source)
+    again(road, cargo)
+    clean(road, cargo.box)
+
+
+@pytest.mark.parametrize(("phase", "delay"), [("transfer", 0.5), ("restore", 0.0), ("restore", 0.4)])
+def test_destination_host_stops(road: Road, phase: str, delay: float) -> None:
+    cargo = Cargo(road.source)
+    trigger = Trigger(cargo.box, phase, delay)
+    process = begin(road, cargo.box, bandwidth="30M")
+    trigger.happened()
+    reboot(road.destination)
+    result = ended(process)
+    print(result.msg, result.values.get("location"))
+    assert len(copies(cargo.box)) <= 1
+    remove_spools(road.destination)
     again(road, cargo)
     clean(road, cargo.box)
