@@ -445,7 +445,7 @@ def test_dump_fails_for_a_socket_that_leads_outside(road: Road) -> None:
     outside = road.source.popen_with_input("python3", "-c", LISTEN)
     flags = ("-v", f"{SCRATCH}/outside:/outside", "--entrypoint", "python3")
     box = road.source.start("keeper", *flags, command=("-c", OUTSIDE))
-    assert outside.stdout is not None and outside.stdout.readline() == "accepted\\n"
+    assert outside.stdout is not None and outside.stdout.readline() == "accepted\n"
     life = box.life
     result = road.move(box, force=True)
     assert result.failed and result.values["location"] == "source", result.msg
