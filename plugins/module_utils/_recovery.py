@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ansible_collections.ferry.podman.plugins.module_utils._arrival import Arrival
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    ApiError,
     FerryError,
     MigrationFailed,
     OutcomeUnknown,
@@ -34,6 +35,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import s
 UNTOUCHED = ("assess", "prepare")
 FROZEN_HERE = ("freeze", "transfer")
 """Phases in which podman on the destination has not seen the end of an archive, and so restores nothing."""
+
+LAYER_GONE = "layer not known"
 
 
 class CutOff(FerryError):
@@ -154,7 +157,7 @@ class Recovery:
         return self._commit(there)
 
     def _commit(self, there: Container) -> Container:
-        remains = self.source.client.find_container(self.entry.id)
+        remains = self._remains()
         if remains is not None:
             self._ending().commit(remains)
         elif not self.entry.keep_source:
@@ -163,6 +166,15 @@ class Recovery:
         self._ending().health_findings()
         self.journal.close()
         return there
+
+    def _remains(self) -> Container | None:
+        try:
+            return self.source.client.find_container(self.entry.id)
+        except ApiError as error:
+            if not half_removed(error):
+                raise
+        self.source.client.remove_container(self.entry.id)
+        return None
 
     def _by_hand(self) -> str:
         name = self.entry.name
@@ -200,6 +212,11 @@ class Recovery:
     def _ending(self) -> Ending:
         options = checkpoint_options(self.entry.tcp)
         return Ending(self.source, self.destination, self._arrival(), self.journal, options, self.request)
+
+
+def half_removed(error: ApiError) -> bool:
+    """Whether podman has lost a container's files and still knows its name: the service was killed on removing it."""
+    return LAYER_GONE in str(error)
 
 
 def arrived_before(source: LibpodClient, destination: LibpodClient, name: str) -> Container | None:

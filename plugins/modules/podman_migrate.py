@@ -262,7 +262,7 @@ from ansible.module_utils.common.text.formatters import human_to_bytes
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _journal
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
@@ -272,7 +272,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
-from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before
+from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before, half_removed
 
 
 def migrate(module: FerryModule) -> None:
@@ -280,9 +280,20 @@ def migrate(module: FerryModule) -> None:
     request = request_of(params)
     way = (params["destination_identity"], params["destination_known_hosts"], params["destination_jump"])
     with module.client() as source, module.connect(params["destination"], *way) as destination:
-        here = source.find_container(params["name"])
+        here = find_here(source, params)
         with exclusive(source, here) if here is not None else contextlib.nullcontext():
             Move(module, request, source, destination, here).run()
+
+
+def find_here(source: LibpodClient, params: dict) -> Container | None:
+    """The container on the source; one that a killed podman has half removed is left to the journal's next run."""
+    try:
+        return source.find_container(params["name"])
+    except ApiError as error:
+        entry = _journal.find_entry(params["journal"], params["name"])
+        if entry is None or entry.phase != "commit" or not half_removed(error):
+            raise
+        return None
 
 
 class Move:

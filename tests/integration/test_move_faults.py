@@ -34,8 +34,8 @@ from faults import (
     spooled,
 )
 from helpers import SCRATCH, Box, Node, Result, wait_until
-from test_faults import small_store
 from road import PUBLIC_KEYS, Road, full
+from test_faults import small_store
 
 DELETE_TABLES = "nft list tables | grep -e ferry -e it_cut | while read table; do nft delete $table; done"
 KINDS = {"plain": (), "rm": ("--rm",), "always": ("--restart", "always")}
