@@ -149,17 +149,32 @@ def _cleaned_up(
     client: LibpodClient, left: Container | None, volumes: set[str], doing: str, error: Exception
 ) -> RestoreFailed:
     log: list[str] = []
+    staying: list[str] = []
     if left is not None:
         log = read_log(client, left, "restore.log")
         try:
             # Not by force: if it runs after all, clients may have been answered already.
             client.remove_container(left.id, force=False)
         except FerryError as second:
-            raise _unknown(doing, error, left.name, f"What there is of it could not be removed: {second}") from error
-    staying = _not_removed(client, volumes)
+            if not isinstance(error, ApiError) or not _stands_still(client, left):
+                found = f"What there is of it could not be removed: {second}"
+                raise _unknown(doing, error, left.name, found) from error
+            # On a full disk; podman has answered that the restore failed, and nothing starts it.
+            staying.append(str(second))
+    staying += _not_removed(client, volumes)
     reason = f" CRIU says: {' | '.join(log)}" if log else ""
-    rest = f"These of its volumes stayed: {' '.join(staying)}" if staying else "Nothing of it was left behind."
+    rest = (
+        f"It does not run, but this stayed of it: {' '.join(staying)}" if staying else "Nothing of it was left behind."
+    )
     return RestoreFailed(f"{_told(doing, error)}{reason} {rest}", **{**facts_of(error), "criu_log": log or None})
+
+
+def _stands_still(client: LibpodClient, left: Container) -> bool:
+    try:
+        now = client.find_container(left.id)
+    except FerryError:
+        return False
+    return now is None or now.status in ("created", "configured", "initialized", "exited", "removing")
 
 
 def _not_removed(client: LibpodClient, volumes: set[str]) -> list[str]:
