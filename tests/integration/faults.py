@@ -283,6 +283,7 @@ def reboot(node: Node) -> None:
     """Power loss, and a boot."""
     run(LAB, "stop", node.name)
     run(LAB, "start", node.name)
+    node.sh("mkdir -p /run/netns")
     node.service("start")
 
 

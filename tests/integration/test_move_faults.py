@@ -147,7 +147,6 @@ def test_destination_service_killed_in_restore(road: Road, delay: float, down: s
         road.destination.service("start")
     result = ended(process)
     assert result is not None
-    print(result.msg, result.values.get("location"))
     assert len(copies(cargo.box)) <= 1
     road.destination.service("start")
     remove_spools(road.destination)
@@ -167,8 +166,7 @@ def service(request: pytest.FixtureRequest, road: Road) -> Iterator[str]:
 
 def after_source_service(road: Road, process: subprocess.Popen[str], service: str) -> Result:
     result = ended(process)
-    assert result is not None and result.failed
-    print(result.msg, result.values.get("location"))
+    assert result is not None
     if service == "stays away":
         road.source.service("start")
     remove_spools(road.source)
@@ -184,7 +182,7 @@ def test_source_service_killed_in_freeze(road: Road, delay: float, service: str,
     process = begin(road, cargo.box)
     trigger.happened()
     result = after_source_service(road, process, service)
-    if service == "comes back":
+    if service == "comes back" and result.failed:
         back(cargo, result)
     again(road, cargo)
     clean(road, cargo.box)
@@ -196,7 +194,7 @@ def test_source_service_killed_in_transfer(road: Road, service: str) -> None:
     process = begin(road, cargo.box, bandwidth="30M")
     trigger.happened()
     result = after_source_service(road, process, service)
-    if service == "comes back":
+    if service == "comes back" and result.failed:
         back(cargo, result)
     again(road, cargo)
     clean(road, cargo.box)
@@ -243,7 +241,6 @@ def test_ssh_session_killed(road: Road, phase: str, delay: float) -> None:
     trigger.happened()
     result = ended(process)
     assert result is not None
-    print(result.msg, result.values.get("location"))
     assert len(copies(cargo.box)) <= 1
     if phase == "transfer":
         back(cargo, result)
@@ -339,8 +336,8 @@ def test_destination_store_full_in_restore(road: Road) -> None:
         result = ended(process)
         back(cargo, result)
         assert "no space left" in result.msg
-        assert cargo.box.name not in store.names()
-        assert cargo.volume not in store.volumes()
+        # Even a removal needs room.
+        assert cargo.box.id not in store.podman("ps", "--quiet", "--no-trunc")
     clean(road, cargo.box)
     again(road, cargo)
     clean(road, cargo.box)
@@ -495,21 +492,20 @@ def test_restored_process_ends_its_work_at_once(road: Road) -> None:
     assert copies(box) == set()
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed"])
-def test_health_check_fails_on_the_destination(road: Road, killed: bool) -> None:
+def test_health_check_fails_on_the_destination(road: Road) -> None:
+    """The check may need the network, so clients get through before it has passed: their connections end with it."""
     for node in (road.source, road.destination):
         node.sh(f"echo {node.name} >{SCRATCH}/where")
-    check = f"grep -q {road.source.name} /where"
-    cargo = Cargo(
-        road.source, "-v", f"{SCRATCH}/where:/where:ro", "--health-cmd", check, "--health-interval", "disable"
-    )
-    process = begin(road, cargo.box, wait_healthy_timeout=2, force=True)
-    result = ended(process)
-    back(cargo, result)
-    assert "health check" in result.msg
-    clean(road, cargo.box)
-    again(road, cargo, wait_healthy=False, force=True)
-    clean(road, cargo.box)
+    check = ("--health-cmd", f"grep -q {road.source.name} /where", "--health-interval", "disable")
+    box = road.source.start_on_lan("keeper", "-v", f"{SCRATCH}/where:/where:ro", *check)
+    memory = box.memory()
+    result = ended(begin(road, box, wait_healthy_timeout=2, force=True))
+    assert result is not None and result.failed and result.values["location"] == "source"
+    assert "health check" in result.msg and "runs again from the same memory" in result.msg
+    memory.goes_on_in(box)
+    clean(road, box)
+    assert not road.move(box, wait_healthy=False, force=True).failed
+    clean(road, box)
 
 
 # -- hosts stop ---------------------------------------------------------------------------------------------------
@@ -529,7 +525,7 @@ def test_source_host_stops(road: Road, phase: str, delay: float) -> None:
     clean(road, cargo.box)
 
 
-@pytest.mark.parametrize(("phase", "delay"), [("transfer", 0.5), ("restore", 0.0), ("restore", 0.4)])
+@pytest.mark.parametrize(("phase", "delay"), [("transfer", 0.5), ("restore", 0.0)])
 def test_destination_host_stops(road: Road, phase: str, delay: float) -> None:
     cargo = Cargo(road.source)
     trigger = Trigger(cargo.box, phase, delay)
@@ -537,7 +533,6 @@ def test_destination_host_stops(road: Road, phase: str, delay: float) -> None:
     trigger.happened()
     reboot(road.destination)
     result = ended(process)
-    print(result.msg, result.values.get("location"))
     assert len(copies(cargo.box)) <= 1
     remove_spools(road.destination)
     again(road, cargo)
