@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+from collections.abc import Iterator
 
 from helpers import SCRATCH, Box, Node, Result
 
@@ -51,3 +53,13 @@ class Road:
         """The container on the destination; the source has none of it."""
         assert box.name not in self.source.names()
         return self.destination.box(box.name, box.image, box.address)
+
+
+@contextlib.contextmanager
+def full(node: Node, directory: str, size: str) -> Iterator[None]:
+    node.run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory)
+    try:
+        yield
+    finally:
+        # The service still has the file open that did not fit.
+        node.run("umount", "--lazy", directory)

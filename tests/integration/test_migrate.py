@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 from clients import RedisCounter, redis_count
 from helpers import ROOT, SCRATCH, Box, Node, Result, inventory, run, wait_until
-from road import PUBLIC_KEYS, Road
+from road import PUBLIC_KEYS, Road, full
 
 KILL_HOLDER = """
 import glob, os, signal
@@ -26,16 +24,6 @@ for link in glob.glob("/proc/[0-9]*/fd/*"):
         pass
 """
 """Kills the module that holds a container, wherever it is in its work."""
-
-
-@contextlib.contextmanager
-def full(node: Node, directory: str, size: str) -> Iterator[None]:
-    node.run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory)
-    try:
-        yield
-    finally:
-        # The service still has the file open that did not fit.
-        node.run("umount", "--lazy", directory)
 
 
 def playbook(*variables: str) -> subprocess.CompletedProcess[str]:

@@ -532,7 +532,7 @@ def test_destination_host_stops(road: Road, phase: str, delay: float) -> None:
     process = begin(road, cargo.box, bandwidth="30M")
     trigger.happened()
     reboot(road.destination)
-    result = ended(process)
+    ended(process)
     assert len(copies(cargo.box)) <= 1
     remove_spools(road.destination)
     again(road, cargo)

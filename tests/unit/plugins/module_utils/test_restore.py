@@ -141,8 +141,17 @@ def test_container_that_runs_in_spite_of_an_error_is_left_alone(client, podman, 
     assert removed(podman) == []
 
 
-def test_container_that_cannot_be_removed_leaves_it_open(client, podman, inspect_json) -> None:
+def test_container_that_stays_and_stands_still_is_told(client, podman, inspect_json) -> None:
     podman.on(INSPECT, inspect_json("created"))
+    podman.on(REMOVE, podman.error(500, "no space left on device"))
+    error = failed_in(client, refused())
+    assert not isinstance(error, OutcomeUnknown)
+    assert "It does not run, but this stayed of it:" in str(error)
+    assert "no space left on device" in str(error)
+
+
+def test_container_that_cannot_be_removed_because_it_runs_leaves_it_open(client, podman, inspect_json) -> None:
+    podman.on(INSPECT, inspect_json("created"), inspect_json())
     podman.on(REMOVE, podman.error(500, "container state improper", "it is running"))
     error = failed_in(client, refused())
     assert isinstance(error, OutcomeUnknown)
@@ -155,7 +164,7 @@ def test_volume_that_cannot_be_removed_is_told_beside_the_reason(client, podman)
     podman.on("DELETE /volumes/data", podman.error(409, "volume is being used"))
     error = failed_in(client, refused())
     assert "CRIU restoring failed: -52" in str(error)
-    assert "stayed: Removing volume data failed: volume is being used." in str(error)
+    assert "stayed of it: Removing volume data failed: volume is being used." in str(error)
     assert "Nothing of it was left behind" not in str(error)
 
 
