@@ -7,7 +7,7 @@ export PYTHON ?= python3
 CHECK = $(PYTHON) tests/bin/check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit units lint sanity docs-lint build integration demo clean
+.PHONY: help setup test unit units lint sanity docs-lint build integration faults demo clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -38,6 +38,9 @@ build: ## build the tarball into .build, install it elsewhere, and look that all
 
 integration: ## real hosts, real moves
 	@$(CHECK) integration
+
+faults: ## everything that can break while a container moves, at each phase
+	@$(CHECK) faults
 
 demo: setup ## a live move to watch
 	@tests/bin/demo

@@ -10,6 +10,7 @@ the answer says why; and the same call again ends with one copy on the destinati
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -38,6 +39,9 @@ from road import PUBLIC_KEYS, Road, full
 from test_faults import small_store
 
 DELETE_TABLES = "nft list tables | grep -e ferry -e it_cut | while read table; do nft delete $table; done"
+REST = functools.partial(pytest.param, marks=pytest.mark.faults)
+"""A case that only make faults runs."""
+
 KINDS = {"plain": (), "rm": ("--rm",), "always": ("--restart", "always")}
 FILL = """
 import subprocess
@@ -87,24 +91,19 @@ def allow_everything(road: Road) -> None:
 
 # -- the module is killed -----------------------------------------------------------------------------------------
 
+DELAYS = {"prepare": 0.05, "freeze": 0.3, "transfer": 0.8, "restore": 0.3, "verify": 0.2, "commit": 0.1}
+"""Seconds until the middle of each phase."""
+
 KILLS = [
-    ("prepare", 0.0),
-    ("prepare", 0.05),
-    ("freeze", 0.0),
-    ("freeze", 0.3),
-    ("transfer", 0.0),
-    ("transfer", 0.8),
-    ("restore", 0.0),
-    ("restore", 0.3),
-    ("verify", 0.0),
-    ("verify", 0.2),
-    ("commit", 0.0),
-    ("commit", 0.1),
+    pytest.param(phase, delay, kind, marks=() if delay and kind == kept else pytest.mark.faults)
+    for (phase, middle), kept in zip(DELAYS.items(), ("always", "rm", "always", "rm", "plain", "plain"))
+    for delay in (0.0, middle)
+    for kind in KINDS
 ]
+"""All of them, and in the middle of each phase one that is quick enough for every run."""
 
 
-@pytest.mark.parametrize(("phase", "delay"), KILLS, ids=lambda value: str(value))
-@pytest.mark.parametrize("kind", ["plain", "rm", "always"])
+@pytest.mark.parametrize(("phase", "delay", "kind"), KILLS)
 def test_module_killed(road: Road, phase: str, delay: float, kind: str) -> None:
     cargo = Cargo(road.source, *KINDS[kind])
     trigger = Trigger(cargo.box, phase, delay, action=KILL)
@@ -119,6 +118,7 @@ def test_module_killed(road: Road, phase: str, delay: float, kind: str) -> None:
 # -- podman is killed ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("delay", [0.0, 0.8])
 def test_destination_service_killed_in_transfer(road: Road, delay: float) -> None:
     cargo = Cargo(road.source, "--restart", "always")
@@ -133,8 +133,8 @@ def test_destination_service_killed_in_transfer(road: Road, delay: float) -> Non
     clean(road, cargo.box)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.2, 0.4, 0.8])
-@pytest.mark.parametrize("down", ["shortly", "long"])
+@pytest.mark.parametrize("down", ["shortly", REST("long")])
+@pytest.mark.parametrize("delay", [REST(0.0), 0.2, REST(0.4), REST(0.8)])
 def test_destination_service_killed_in_restore(road: Road, delay: float, down: str) -> None:
     """The runtime and CRIU finish without podman."""
     allow_everything(road)
@@ -154,7 +154,7 @@ def test_destination_service_killed_in_restore(road: Road, delay: float, down: s
     clean(road, cargo.box)
 
 
-@pytest.fixture(params=["stays away", "comes back"])
+@pytest.fixture(params=[REST("stays away"), "comes back"])
 def service(request: pytest.FixtureRequest, road: Road) -> Iterator[str]:
     """Whether a service of the source that is killed is started anew, as systemd does when the socket is used."""
     if request.param == "comes back":
@@ -173,8 +173,8 @@ def after_source_service(road: Road, process: subprocess.Popen[str], service: st
     return result
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
-@pytest.mark.parametrize("kind", ["plain", "always"])
+@pytest.mark.parametrize("delay", [REST(0.0), 0.1, REST(0.3)])
+@pytest.mark.parametrize("kind", [REST("plain"), "always"])
 def test_source_service_killed_in_freeze(road: Road, delay: float, service: str, kind: str) -> None:
     """CRIU finishes the dump without podman."""
     cargo = Cargo(road.source, *(("--restart", "always") if kind == "always" else ()), megabytes=100)
@@ -188,6 +188,7 @@ def test_source_service_killed_in_freeze(road: Road, delay: float, service: str,
     clean(road, cargo.box)
 
 
+@pytest.mark.faults
 def test_source_service_killed_in_transfer(road: Road, service: str) -> None:
     cargo = Cargo(road.source)
     trigger = Trigger(cargo.box, "transfer", 0.5, action=KILL_SERVICE)
@@ -200,7 +201,7 @@ def test_source_service_killed_in_transfer(road: Road, service: str) -> None:
     clean(road, cargo.box)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("delay", [REST(0.0), 0.1, REST(0.3)])
 def test_source_service_killed_on_the_way_back(road: Road, service: str, delay: float) -> None:
     """It runs on the source, and podman does not know."""
     cargo = Cargo(road.source, megabytes=100)
@@ -217,6 +218,7 @@ def test_source_service_killed_on_the_way_back(road: Road, service: str, delay: 
     clean(road, cargo.box)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("delay", [0.0, 0.05])
 def test_source_service_killed_in_commit(road: Road, service: str, delay: float) -> None:
     cargo = Cargo(road.source)
@@ -233,7 +235,9 @@ def test_source_service_killed_in_commit(road: Road, service: str, delay: float)
 # -- ssh is killed ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("phase", "delay"), [("transfer", 0.5), ("restore", 0.0), ("restore", 0.3), ("verify", 0.1)])
+@pytest.mark.parametrize(
+    ("phase", "delay"), [("transfer", 0.5), REST("restore", 0.0), REST("restore", 0.3), ("verify", 0.1)]
+)
 def test_ssh_session_killed(road: Road, phase: str, delay: float) -> None:
     cargo = Cargo(road.source, megabytes=100)
     trigger = Trigger(cargo.box, phase, delay, elsewhere=(road.destination, kill_sessions(road.source)))
@@ -251,6 +255,7 @@ def test_ssh_session_killed(road: Road, phase: str, delay: float) -> None:
 # -- the network and the controller -------------------------------------------------------------------------------
 
 
+@pytest.mark.faults
 def test_link_cut_in_transfer(road: Road) -> None:
     cargo = Cargo(road.source)
     begin_cut, end_cut = cut_scripts(road.source.address)
@@ -263,6 +268,7 @@ def test_link_cut_in_transfer(road: Road) -> None:
     clean(road, cargo.box, spools=False)
 
 
+@pytest.mark.faults
 def test_link_cut_after_the_restore_was_sent(road: Road) -> None:
     """Nothing is started until the destination has answered."""
     cargo = Cargo(road.source, megabytes=100)
@@ -283,6 +289,7 @@ def test_link_cut_after_the_restore_was_sent(road: Road) -> None:
     clean(road, cargo.box, spools=False)
 
 
+@pytest.mark.faults
 def test_controller_gone(road: Road) -> None:
     """The module goes to its end."""
     cargo = Cargo(road.source, megabytes=100)
@@ -304,6 +311,7 @@ def test_controller_gone(road: Road) -> None:
 # -- disks --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", ["plain", "rm", "always"])
 def test_destination_disk_full_in_transfer(road: Road, kind: str) -> None:
     """What is full before is found before."""
@@ -323,6 +331,7 @@ def test_destination_disk_full_in_transfer(road: Road, kind: str) -> None:
     clean(road, cargo.box)
 
 
+@pytest.mark.faults
 def test_destination_store_full_in_restore(road: Road) -> None:
     """The upload fits, what is in it does not fit any more."""
     allow_everything(road)
@@ -343,6 +352,7 @@ def test_destination_store_full_in_restore(road: Road) -> None:
     clean(road, cargo.box)
 
 
+@pytest.mark.faults
 def test_source_disk_full_in_freeze(road: Road) -> None:
     cargo = Cargo(road.source)
     with full(road.source, "/var/tmp", "150m"):
@@ -483,6 +493,7 @@ def test_restored_process_fails_at_once(road: Road) -> None:
     clean(road, box)
 
 
+@pytest.mark.faults
 def test_restored_process_ends_its_work_at_once(road: Road) -> None:
     box = homesick(road, 0)
     result = road.move(box, force=True)
@@ -511,7 +522,9 @@ def test_health_check_fails_on_the_destination(road: Road) -> None:
 # -- hosts stop ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("phase", "delay"), [("transfer", 0.5), ("restore", 0.0), ("verify", 0.1), ("commit", 0.05)])
+@pytest.mark.parametrize(
+    ("phase", "delay"), [("transfer", 0.5), REST("restore", 0.0), REST("verify", 0.1), REST("commit", 0.05)]
+)
 def test_source_host_stops(road: Road, phase: str, delay: float) -> None:
     cargo = Cargo(road.source, "--restart", "always")
     trigger = Trigger(cargo.box, phase, delay)
@@ -525,6 +538,7 @@ def test_source_host_stops(road: Road, phase: str, delay: float) -> None:
     clean(road, cargo.box)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("phase", "delay"), [("transfer", 0.5), ("restore", 0.0)])
 def test_destination_host_stops(road: Road, phase: str, delay: float) -> None:
     cargo = Cargo(road.source)
