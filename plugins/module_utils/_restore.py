@@ -163,9 +163,7 @@ def _cleaned_up(
             staying.append(str(second))
     staying += _not_removed(client, volumes)
     reason = f" CRIU says: {' | '.join(log)}" if log else ""
-    rest = (
-        f"It does not run; this stayed of it: {' '.join(staying)}" if staying else "Nothing of it was left behind."
-    )
+    rest = f"It does not run; this stayed of it: {' '.join(staying)}" if staying else "Nothing of it was left behind."
     return RestoreFailed(f"{_told(doing, error)}{reason} {rest}", **{**facts_of(error), "criu_log": log or None})
 
 

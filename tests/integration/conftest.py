@@ -61,8 +61,8 @@ def bring_up() -> str:
     here = run(LAB, "inventory", check=False).strip()
     names = sorted({*HOSTS, *ALIKE})
     number = max(len(names), len(hosts_in(pathlib.Path(here).read_text())) if here else 0)
-    run(LAB, "up", "--hosts", str(number), "--flavour", "mixed", timeout=1200)
     with alone_with(*names):
+        run(LAB, "up", "--hosts", str(number), "--flavour", "mixed", timeout=1200)
         for name in names:
             run(LAB, "service", name, "start")
         prepare(names)
