@@ -372,6 +372,13 @@ def test_destination_full(road: Road, flags: tuple[str, ...]) -> None:
     assert road.move(box).changed
 
 
+FILLER = """
+until grep -q freeze /var/lib/ferry/*.json 2>/dev/null; do sleep 0.01; done
+fallocate -l 45M /var/tmp/filler
+"""
+"""What is full already refuses a move; so this fills the disk when the freeze has begun."""
+
+
 def test_source_full(road: Road) -> None:
     box = road.source.start_on_lan("keeper", command=("40",))
     memory = box.memory()
