@@ -17,10 +17,13 @@ description:
   - Until the container runs on the destination, the source keeps it and its checkpoint. A move that fails ends with
     the container running on the source again, from the same memory. If the destination cannot be asked whether the
     container runs there, it is started nowhere, because two copies are worse than none, and the message says so.
+  - A move that was cut off, because the module was killed or its host went down, is finished or undone by the next run
+    of the same move, which reads O(journal). One that was undone is then made anew in the same run.
   - Runs on the source, where it can read CRIU's logs. The role P(ferry.podman.migrate#role) prepares the connection.
 options:
   name:
-    description: Name or ID of the container on the source.
+    description:
+      - Name or ID of the container on the source. It must run there, or a move of it must have been begun.
     type: str
     required: true
   destination:
@@ -51,7 +54,8 @@ options:
         network.
       - V(close) restores the container with its connections closed. Needs podman >= 5.7 and crun >= 1.23 on the
         destination.
-      - With V(none), a container that has any cannot be moved.
+      - With V(none), a container that has any cannot be moved, because CRIU refuses to dump them. Where open ones
+        can be seen, that is the warning C(connections_open).
     type: str
     choices: [auto, established, close, none]
     default: auto
@@ -89,14 +93,17 @@ options:
     description:
       - How the destination gets the image that the container was made from, if it does not have that very image.
       - V(stream) brings it from the source. V(pull) has the destination pull it by its name, and fails if that gives
-        another image. With V(never) a move is refused if the image is absent.
+        another image. With V(never) a move is refused (C(image_absent)) if the image is absent.
+      - The image stays on the destination, also when the move does not come about.
     type: str
     choices: [stream, pull, never]
     default: stream
   networks:
     description:
       - What to do about networks of the container that the destination lacks.
-      - V(create) makes them as the source has them. With V(require) the move is refused.
+      - V(create) makes them as the source has them, and removes them again when the move does not come about. It is
+        refused (C(parent_absent)) where the destination lacks the device of a macvlan or ipvlan network.
+      - With V(require) the move is refused (C(network_absent)).
     type: str
     choices: [require, create]
     default: require
@@ -109,7 +116,8 @@ options:
   publish:
     description:
       - Ports to publish on the destination instead of the container's own, each in the form that C(podman run
-        --publish) takes.
+        --publish) takes. Those of the container that are not named here are not published there.
+      - A move is refused (C(port_in_use)) if something on the destination listens on one of them.
     type: list
     elements: str
     default: []
@@ -117,47 +125,56 @@ options:
     description:
       - Leave the stopped container, its checkpoint and its volumes on the source after the move. Starting it there
         makes two copies.
-      - Its restart policy on the source is V(no) from then on. Not possible for containers of C(--rm).
+      - Its restart policy on the source is V(no) from then on. Refused for containers of C(--rm) (C(keep_source)),
+        because podman removes them when they stop.
     type: bool
     default: false
   wait_healthy:
     description:
       - Run the container's health check on the destination, if it has one, and have the container back on the source
         if it does not pass within O(wait_healthy_timeout).
+      - Without a health check its process must still run half a second after the restore.
       - On macvlan and ipvlan networks it runs for the first time before any client reaches the container. If it passes
         later only, what clients were told until then is lost with a way back.
     type: bool
     default: true
   wait_healthy_timeout:
-    description: Seconds in which the health check must have passed.
+    description:
+      - Seconds in which the health check must have passed. It is run once a second until then.
     type: int
     default: 60
   bandwidth:
     description:
-      - Most bytes per second that the state may take of the network, such as V(50M) for 50 MiB per second. The
-        container is frozen meanwhile.
+      - Most bytes per second that the state may take of the network, such as V(50M) for 50 MiB per second (a number
+        with V(K), V(M) or V(G), powers of 1024). The container is frozen meanwhile. Anything else is an error, and
+        nothing is touched.
       - No limit by default.
     type: str
   max_downtime:
     description:
-      - Refuse the move when it is estimated to stop the container for more than these seconds. See RV(estimate).
+      - Refuse the move (C(downtime_exceeded)) when it is estimated to stop the container for more than these seconds.
+        See RV(estimate). It is not enforced while the container moves.
       - No limit by default.
     type: float
   force:
     description:
-      - Move in spite of findings whose severity is V(warning). Blockers refuse a move in any case.
+      - Move in spite of findings whose severity is V(warning), which refuse a move otherwise. Blockers refuse it in any
+        case. The table of findings in the documentation has the severity of each.
     type: bool
     default: false
   journal:
     description:
       - Directory on the machine that the module runs on, in which it notes what phase a move is in. The next run of a
-        move that was cut off reads it, and finishes or undoes that move. It is made with the mode V(0700).
+        move that was cut off reads it, and finishes or undoes that move. So it must outlive a reboot, and be the same
+        for all runs. It is made with the mode V(0700), and its files with V(0600).
+      - A move whose journal cannot be written is not begun. One whose journal cannot be read fails, because nobody
+        knows what the earlier run has done.
     type: path
     default: /var/lib/ferry
   retries:
     description:
       - How many more times to try when the dump failed because a client was connecting at that very moment. The
-        container runs on meanwhile.
+        container runs on meanwhile. After the last one the move fails, and the container still runs on the source.
     type: int
     default: 3
 extends_documentation_fragment:
@@ -176,11 +193,16 @@ attributes:
     details:
       - The state is there already when a container of that name runs on the destination and the source has none.
 notes:
-  - While the container is frozen, the module ignores C(SIGTERM), C(SIGHUP) and C(SIGINT).
-  - If the module is killed while the container is frozen, look on the destination whether it runs there. If it does
-    not, M(ferry.podman.podman_restore) with O(ferry.podman.podman_restore#module:name),
-    O(ferry.podman.podman_restore#module:tcp_established=true) and O(ferry.podman.podman_restore#module:file_locks=true)
-    has it run on the source again.
+  - Works with podman >= 4.4 on both hosts. What needs a newer one says so.
+  - From the hold to the commit the module ignores C(SIGTERM), C(SIGHUP) and C(SIGINT), because the container is whole
+    nowhere in between.
+  - After a C(SIGKILL), a power failure or a lost connection, run the same move again. RV(interrupted_phase) tells then
+    where the earlier run was. See the runbook in the documentation for the few cases that it leaves to a person.
+  - The key of an ssh O(destination) needs to forward a unix socket, and to run three commands. They are C(nft -f -),
+    the guard that keeps connections from being reset; the probe, one line of C(sh) that only reads (C(PROBE) in
+    C(plugins/module_utils/_host.py)); and C(crun delete --force ID) or C(runc delete --force ID), for a container that
+    podman has lost. Without the probe the destination's processor, CRIU, space and ports are not compared
+    (C(host_unknown)). The forced command of the role P(ferry.podman.migrate#role) allows these and nothing else.
   - Volumes that moved are removed from the source, unless another container uses them.
   - Logs move with the log drivers C(k8s-file) and C(json-file), and stay behind with C(journald).
 seealso:
@@ -194,6 +216,29 @@ EXAMPLES = r"""
     name: db
     destination: ssh://root@node2/run/podman/podman.sock
     destination_identity: /root/.ssh/id_ed25519
+
+- name: Move it only if clients wait for less than five seconds, and leave half of a gigabit link to others
+  ferry.podman.podman_migrate:
+    name: db
+    destination: ssh://root@node2/run/podman/podman.sock
+    max_downtime: 5
+    bandwidth: 60M
+
+- name: Move it to another port, and make its networks there
+  ferry.podman.podman_migrate:
+    name: web
+    destination: ssh://root@node2/run/podman/podman.sock
+    networks: create
+    publish: ["8080:80"]
+
+- name: Move between two hosts that do not reach each other, from a machine that reaches both
+  ferry.podman.podman_migrate:
+    name: web
+    url: ssh://root@node1/run/podman/podman.sock
+    destination: ssh://root@node2/run/podman/podman.sock
+    transfer: relay
+    journal: /home/me/.local/state/ferry
+  delegate_to: localhost
 """
 
 RETURN = r"""
@@ -216,26 +261,62 @@ container:
       returned: when it was moved now
 location:
   description:
-    - Where the container is, V(source), V(destination) or V(unknown).
-  returned: always, unless both hosts could not be asked
+    - Where the container is, V(source), V(destination) or V(unknown). With V(unknown) it was started nowhere by this
+      run. What to do then is in the runbook in the documentation.
+  returned: always, unless the hosts could not be asked, or an earlier run is told of in check mode
   type: str
   sample: destination
+interrupted_phase:
+  description:
+    - The phase in which an earlier run of this move was cut off, one of those in RV(phases) from V(prepare) on. This
+      run has finished or undone that move, or says why it cannot.
+  returned: when an earlier run was cut off
+  type: str
+  sample: transfer
+estimate:
+  description:
+    - What the move will carry, in bytes, and for how long the container will stand still. An estimate, not a promise.
+      The processes write on until they are frozen, and slower disks take longer.
+  returned: when it was not refused and had not been moved before, in check mode too
+  type: dict
+  contains:
+    memory:
+      description:
+        - Anonymous and shared memory of its processes, which CRIU writes. Where the module does not run on the source,
+          what they have in memory, pages of files included.
+      type: int
+      returned: always
+    files: {description: Files that the container has made or changed., type: int, returned: always}
+    volumes: {description: Files in its volumes., type: int, returned: always}
+    archive: {description: All that goes from one host to the other., type: int, returned: always}
+    downtime_ms: {description: Milliseconds from the freeze until it runs again., type: int, returned: always}
+  sample: {"archive": 3127296, "downtime_ms": 381, "files": 12640, "memory": 3014656, "volumes": 0}
 downtime_ms:
   description: Milliseconds from the begin of the freeze until podman answered that the container runs again.
   returned: when it was moved now
   type: int
-  sample: 1712
+  sample: 407
 bytes:
   description: Bytes of the archive that went to the destination.
   returned: when it was moved now
   type: int
+  sample: 3132416
 phases:
-  description: Milliseconds of each phase.
-  returned: when it was moved now
-  type: dict
-  sample: {"assess": 41, "commit": 212, "freeze": 702, "prepare": 9, "transfer_and_restore": 1010}
+  description:
+    - Milliseconds that each phase took.
+    - In check mode a list with the names of those that the move would go through.
+  returned: when it was moved now, and in check mode when it would be
+  type: raw
+  sample:
+    assess: 37
+    prepare: 3
+    freeze: 142
+    transfer: 19
+    restore: 241
+    verify: 539
+    commit: 56
 tcp:
-  description: What O(tcp=auto) came to.
+  description: What becomes of connections. V(established), V(close) or V(none); what O(tcp=auto) came to.
   returned: success, unless it had been moved before
   type: str
   sample: established
@@ -246,7 +327,7 @@ findings:
   elements: dict
   contains:
     code: {description: Stable name of the reason., type: str, sample: volume_exists}
-    severity: {description: V(blocker) or V(warning)., type: str}
+    severity: {description: "V(blocker), V(warning) or V(notice). See O(force).", type: str}
     message: {description: What was found., type: str}
     remedy: {description: What to do about it., type: str}
 criu_log:
