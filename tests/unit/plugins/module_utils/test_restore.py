@@ -146,7 +146,7 @@ def test_container_that_stays_and_stands_still_is_told(client, podman, inspect_j
     podman.on(REMOVE, podman.error(500, "no space left on device"))
     error = failed_in(client, refused())
     assert not isinstance(error, OutcomeUnknown)
-    assert "It does not run, but this stayed of it:" in str(error)
+    assert "It does not run; this stayed of it:" in str(error)
     assert "no space left on device" in str(error)
 
 
