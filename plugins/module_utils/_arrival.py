@@ -33,6 +33,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._orphan import (
 LABEL = "ferry.fence"
 NEVER_RAN = ("created", "configured", "initialized")
 SECONDS_BETWEEN = 1.0
+ORPHAN_ENDS_WITHIN = 10.0
 
 
 @dataclass
@@ -116,6 +117,16 @@ class Arrival:
                 "this again: it goes on on the source from where it was frozen.",
             )
         end_orphan(self.client, there)
+        end = time.monotonic() + ORPHAN_ENDS_WITHIN
+        while is_orphaned(self.client, there):
+            # A key that allows one command alone runs that instead, and says nothing.
+            if time.monotonic() > end:
+                raise OutcomeUnknown(
+                    f"The container {self.name} runs on the destination without podman knowing of it, and could not be "
+                    "ended from here.",
+                    remedy=f"End it there with {end_command(there)}, and run this again.",
+                )
+            time.sleep(SECONDS_BETWEEN)
 
     def _fence(self) -> None:
         """:raises ApiError: if the name is taken by then."""
