@@ -45,6 +45,7 @@ class Entry:
     :param devices: of the source, on which clients reach it.
     :param addresses: its own on those devices.
     :param carried: ID of the image that has its state, where that goes through a registry.
+    :param returning: it is to go on on the source, and is being removed from the destination.
     :param guarded_until: until when no client can reach the container there, in seconds since the epoch; 0 for never.
     :param sent: bytes of the archive that have gone to the destination.
     :param expected: bytes that it will have by the estimate.
@@ -65,6 +66,7 @@ class Entry:
     addresses: list[str] = field(default_factory=list)
     keep_source: bool = False
     carried: str = ""
+    returning: bool = False
     guarded_until: float = 0.0
     sent: int = 0
     expected: int = 0

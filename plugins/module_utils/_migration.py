@@ -319,6 +319,7 @@ class Migration:
     def _returned(self, error: Exception) -> MigrationFailed:
         if self._stage is Stage.THERE:
             try:
+                self.journal.enter("verify", returning=True)
                 self.ending.remove_from_destination()
             except FerryError as second:
                 return self.ending.nowhere_started(f"{described(error)} {second}")
@@ -462,6 +463,7 @@ class Ending:
             )
         container = self.source.client.find_container(self.arrival.id)
         try:
+            self.journal.enter("verify", returning=True)
             self.remove_from_destination(force=False)
         except FerryError as second:
             # Its restart policy may have started it again.

@@ -70,6 +70,8 @@ class Recovery:
         self._same_destination()
         if self.entry.phase == "commit":
             return self._committed()
+        if self.entry.returning:
+            return self._returned()
         return self._settled()
 
     # -- nothing had left the source ------------------------------------------------------------------------------
@@ -131,6 +133,15 @@ class Recovery:
             self._undo()
             return None
         return self._verified(there)
+
+    def _returned(self) -> Container | None:
+        """Go on with what the first run had decided, unless it has not removed it; then that has run on since."""
+        there = self.destination.client.find_container(self.entry.id)
+        if there is not None and there.running:
+            return self._verified(there)
+        self._ending().remove_from_destination(force=False)
+        self._undo()
+        return None
 
     def _verified(self, there: Container) -> Container:
         try:
