@@ -154,6 +154,26 @@ def test_destination_service_killed_in_restore(road: Road, delay: float, down: s
     clean(road, cargo.box)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("delay", [0.2, 0.3])
+def test_orphan_on_the_destination_that_the_key_does_not_let_end(road: Road, delay: float) -> None:
+    """Whatever the key allows: no second copy."""
+    cargo = Cargo(road.source, megabytes=100)
+    trigger = Trigger(cargo.box, "restore", delay, elsewhere=(road.destination, KILL_SERVICE_THERE))
+    process = begin(road, cargo.box)
+    trigger.happened()
+    road.destination.service("start")
+    result = ended(process)
+    assert result is not None
+    assert len(copies(cargo.box)) == 1, result.msg
+    if result.values["location"] == "unknown":
+        assert "crun delete --force" in result.msg
+        road.destination.run("crun", "delete", "--force", cargo.box.id)
+    remove_spools(road.destination)
+    again(road, cargo)
+    clean(road, cargo.box)
+
+
 @pytest.fixture(params=[REST("stays away"), "comes back"])
 def service(request: pytest.FixtureRequest, road: Road) -> Iterator[str]:
     """Whether a service of the source that is killed is started anew, as systemd does when the socket is used."""
@@ -503,12 +523,16 @@ def test_restored_process_ends_its_work_at_once(road: Road) -> None:
     assert copies(box) == set()
 
 
-def test_health_check_fails_on_the_destination(road: Road) -> None:
-    """The check may need the network, so clients get through before it has passed: their connections end with it."""
+def unhealthy_there(road: Road) -> Box:
     for node in (road.source, road.destination):
         node.sh(f"echo {node.name} >{SCRATCH}/where")
     check = ("--health-cmd", f"grep -q {road.source.name} /where", "--health-interval", "disable")
-    box = road.source.start_on_lan("keeper", "-v", f"{SCRATCH}/where:/where:ro", *check)
+    return road.source.start_on_lan("keeper", "-v", f"{SCRATCH}/where:/where:ro", *check)
+
+
+def test_health_check_fails_on_the_destination(road: Road) -> None:
+    """The check may need the network, so clients get through before it has passed: their connections end with it."""
+    box = unhealthy_there(road)
     memory = box.memory()
     result = ended(begin(road, box, wait_healthy_timeout=2, force=True))
     assert result is not None and result.failed and result.values["location"] == "source"
@@ -516,6 +540,21 @@ def test_health_check_fails_on_the_destination(road: Road) -> None:
     memory.goes_on_in(box)
     clean(road, box)
     assert not road.move(box, wait_healthy=False, force=True).failed
+    clean(road, box)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("delay", [0.0, 0.3])
+def test_module_killed_on_the_way_back_from_the_destination(road: Road, delay: float) -> None:
+    box = unhealthy_there(road)
+    memory = box.memory()
+    trigger = Trigger(box, f"{box.userdata}/restore.log", delay, action=KILL)
+    process = begin(road, box, wait_healthy_timeout=2, force=True)
+    trigger.happened()
+    ended(process)
+    result = road.move(box, wait_healthy=False, force=True)
+    assert not result.failed, result.msg
+    memory.goes_on_in(road.arrived(box))
     clean(road, box)
 
 
