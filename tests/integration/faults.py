@@ -20,13 +20,19 @@ from road import Road
 WATCH = """
 import json, os, signal, sys, time
 ident, phase, delay = sys.argv[1], sys.argv[2], float(sys.argv[3])
-begun = time.time()
+order = "assess prepare freeze transfer restore verify commit".split()
+begun, seen = time.time(), False
 def entered():
+    global seen
     try:
         if phase.startswith("/"):
             return os.stat(phase).st_mtime > begun
         with open(f"/var/lib/ferry/{ident}.json") as journal:
-            return json.load(journal)["phase"] == phase
+            current = json.load(journal)["phase"]
+        seen = True
+        return order.index(current) >= order.index(phase)
+    except FileNotFoundError:
+        return seen
     except (OSError, ValueError):
         return False
 print("ready", flush=True)
@@ -37,7 +43,7 @@ while not entered():
     time.sleep(0.0005)
 time.sleep(delay)
 """
-"""Waits until a move is in a phase, or a file has been written, and for some seconds more."""
+"""Waits until a move is in a phase or past it, or a file has been written, and for some seconds more."""
 
 KILL = """
 import glob
@@ -108,7 +114,6 @@ class Counter(threading.Thread):
     def __init__(self, box: Box) -> None:
         super().__init__(daemon=True)
         self.count = 0
-        self.worst_gap = 0.0
         self.error: str | None = None
         self._finished = threading.Event()
         self._socket = box.connect()
@@ -118,14 +123,12 @@ class Counter(threading.Thread):
     def run(self) -> None:
         try:
             while not self._finished.wait(0.02):
-                begun = time.monotonic()
                 self._stream.write("next\n")
                 self._stream.flush()
                 answer = self._stream.readline().strip()
                 if answer != str(self.count + 1):
                     raise ValueError(f"increment {self.count + 1} was answered with {answer!r}")
                 self.count += 1
-                self.worst_gap = max(self.worst_gap, time.monotonic() - begun)
         except (OSError, ValueError) as error:
             self.error = f"{type(error).__name__}: {error}"
 

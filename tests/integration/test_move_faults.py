@@ -399,7 +399,6 @@ def untouched(road: Road, cargo: Cargo, *codes: str, **options: object) -> Resul
     assert cargo.box.life == life
     cargo.is_whole_in(cargo.box)
     assert (road.destination.names(), road.destination.volumes()) == things
-    assert cargo.client.worst_gap < 1
     return result
 
 
