@@ -227,7 +227,7 @@ def orphan(cut_off, archives) -> None:
     pid_file = archives.pack([archives.entry("conmon.pid", b"77\n")])
     cut_off.destination.on(f"GET /containers/{look}/archive", cut_off.destination.archive(pid_file))
     stat = {"X-Docker-Container-Path-Stat": base64.b64encode(b'{"mode": 0}').decode()}
-    cut_off.destination.on(f"HEAD /containers/{look}/archive", (200, b"", stat))
+    cut_off.destination.on(f"HEAD /containers/{look}/archive", (200, b"", stat), 404)
     cut_off.leaves(FROZEN, ("created", {"ConmonPidFile": "/run/c/conmon.pid"}))
     cut_off.destination.on(INSPECT, *cut_off.destination.answers[INSPECT])
 
