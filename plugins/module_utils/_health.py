@@ -60,7 +60,8 @@ def rearm(client: LibpodClient, container: Container) -> None:
     """
     if not container.has_health_check or client.version < REARMED_BY_UNPAUSE_SINCE:
         return
-    client.pause(container)
+    if container.status != "paused":
+        client.pause(container)
     for attempt in range(UNPAUSE_TRIES):
         try:
             return client.unpause(container)

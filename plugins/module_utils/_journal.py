@@ -157,9 +157,9 @@ class Journal:
             descriptor = os.open(f"{self.path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with open(descriptor, "w", encoding="utf-8") as file:
                 json.dump(asdict(entry), file)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
+                # Of a note too: what it replaces was on disk.
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(f"{self.path}.new", self.path)
             if durable:
                 self._sync_directory()

@@ -333,8 +333,7 @@ class Migration:
         """Commit; what is found from here on cannot change where the container is."""
         findings = _compat.guard_findings(guard.table, guard.left)
         with self.progress.timed("commit"):
-            self.ending.commit(self.container)
-        findings += self.ending.health_findings()
+            findings += self.ending.commit(self.container)
         return [finding.as_dict() for finding in findings]
 
     # -- options --------------------------------------------------------------------------------------------------
@@ -486,8 +485,8 @@ class Ending:
             with contextlib.suppress(FerryError):
                 there.remove_volume(volume)
 
-    def commit(self, container: Container) -> None:
-        """Remove what moved from the source, now that it runs on the destination.
+    def commit(self, container: Container) -> list[_compat.Finding]:
+        """Remove what moved from the source, now that it runs on the destination; what was found besides.
 
         Not by force: a copy that somebody has started here meanwhile must be seen, not lost.
 
@@ -502,6 +501,8 @@ class Ending:
                 here.remove_container(container.id, force=False)
                 self.remove_moved_volumes([] if self.request.ignore_volumes else container.volumes)
             self.remove_carried()
+            # Before the journal is closed: a run that is killed in between would leave the container paused.
+            findings = self.health_findings()
             self.journal.close()
         except FerryError as error:
             raise MigrationFailed(
@@ -510,9 +511,10 @@ class Ending:
                 remedy="See with podman ps -a whether it was started there again; remove it there.",
                 location="destination",
             ) from error
+        return findings
 
     def health_findings(self) -> list[_compat.Finding]:
-        """Have podman's timer run the health check again; after the commit, because it cannot fail the move."""
+        """Have podman's timer run the health check again; it cannot fail the move."""
         there = self.destination.client
         try:
             rearm(there, there.container(self.arrival.id))

@@ -171,7 +171,8 @@ class Recovery:
         remains = self._remains()
         if remains is not None:
             self._ending().commit(remains)
-        elif not self.entry.keep_source:
+            return there
+        if not self.entry.keep_source:
             # The container is removed before its volumes.
             self._ending().remove_moved_volumes(self.entry.volumes)
         self._ending().health_findings()

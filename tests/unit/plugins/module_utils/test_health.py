@@ -80,3 +80,9 @@ def test_container_that_stays_paused_is_told(client, libpod, checked) -> None:
     libpod.on(f"POST /containers/{ID}/unpause", libpod.error(500, "busy"))
     with pytest.raises(FerryError, match="podman unpause web"):
         rearm(client, checked)
+
+
+def test_container_that_a_killed_run_left_paused_goes_on(client, libpod, make_container) -> None:
+    libpod.on(f"POST /containers/{ID}/unpause", 204)
+    rearm(client, make_container("paused", Config={"Healthcheck": {"Test": ["CMD", "true"]}}))
+    assert f"POST /containers/{ID}/pause" not in libpod.seen
