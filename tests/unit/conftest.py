@@ -40,6 +40,7 @@ from ansible_collections.ferry.podman.plugins.module_utils import (
     _archive,
     _arrival,
     _assess,
+    _checkpoint,
     _exclusive,
     _migration,
     _recovery,
@@ -282,6 +283,7 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_recovery, "PATIENCE", 0.05)
     monkeypatch.setattr(_migration, "LOOKED_AT_AGAIN", 0.0)
     monkeypatch.setattr(_arrival, "SECONDS_BETWEEN", 0.01)
+    monkeypatch.setattr(_checkpoint, "SETTLES_WITHIN", 0.3)
 
 
 @pytest.fixture
