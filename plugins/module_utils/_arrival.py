@@ -104,6 +104,7 @@ class Arrival:
         """A container of ``--rm`` is gone as soon as its process has ended; the host's events tell it."""
         code = ended_with(self.client.events(self.id))
         if code is not None:
+            self._drop_fence()
             raise RestoredAndEnded(
                 f"The container {self.name} was restored, its process has ended with {code}, and it was removed.", code
             )
@@ -134,6 +135,10 @@ class Arrival:
             labels = {LABEL: self.id}
             spec = {"name": self.name, "image": self.image_id, "netns": {"nsmode": "none"}, "labels": labels}
             self.client.create_container(spec)
+
+    def _drop_fence(self) -> None:
+        if self._standing() is not None:
+            self.client.remove_container(self.name, force=False)
 
     def _standing(self) -> Container | None:
         there = self.client.find_container(self.name)

@@ -122,7 +122,13 @@ class Recovery:
         except OutcomeUnknown as error:
             raise self._ending().nowhere_started(str(error)) from error
         except RestoredAndEnded as error:
+            if self._runs_here():
+                self._undo()
+                return None
             raise self._ended(error) from error
+        if there is None and self._runs_here():
+            self._undo()
+            return None
         if there is None:
             if self.entry.phase == "verify" or self.source.client.find_container(self.entry.id) is None:
                 raise self._failed(
@@ -133,6 +139,11 @@ class Recovery:
             self._undo()
             return None
         return self._verified(there)
+
+    def _runs_here(self) -> bool:
+        """Whether somebody has restored it on the source by hand, as an earlier answer told."""
+        container = self.source.client.find_container(self.entry.id)
+        return container is not None and container.running
 
     def _returned(self) -> Container | None:
         """Go on with what the first run had decided, unless it has not removed it; then that has run on since."""

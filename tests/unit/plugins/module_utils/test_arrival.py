@@ -71,11 +71,14 @@ def test_container_that_comes_between_is_seen(arrival, libpod, inspect_json) -> 
     assert arrival.settle(0).id == ID
 
 
-def test_container_of_rm_that_ended_is_seen_in_the_events(arrival, libpod) -> None:
+def test_container_of_rm_that_ended_is_seen_in_the_events(arrival, libpod, fence) -> None:
     lines = '{"Action":"create"}\n{"Action":"died","Actor":{"Attributes":{"containerExitCode":"3"}}}\n'
     libpod.on("GET /events", libpod.text(200, lines))
+    libpod.on(NAMED, 404, fence)
+    libpod.on("DELETE /containers/web", [])
     with pytest.raises(RestoredAndEnded, match="ended with 3, and it was removed"):
         arrival.settle(0)
+    assert "DELETE /containers/web" in libpod.seen
 
 
 def test_name_of_somebody_else_is_no_fence(arrival, libpod, inspect_json) -> None:

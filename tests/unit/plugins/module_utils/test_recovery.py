@@ -202,6 +202,14 @@ def test_what_ran_and_ended_there_does_not_go_back_in_time(cut_off, phase) -> No
     assert REMOVE not in cut_off.destination.seen
 
 
+@pytest.mark.parametrize("phase", ["restore", "verify"])
+@pytest.mark.parametrize("there", [None, ("exited", {"State": {"ExitCode": 1}})])
+def test_what_was_restored_by_hand_on_the_source_goes_on_there(cut_off, phase, there) -> None:
+    assert cut_off.leaves(RUNNING, there).take_up(phase) is None
+    assert not cut_off.started_here
+    assert not cut_off.removed_here
+
+
 @pytest.mark.parametrize("phase", ["verify", "commit"])
 def test_what_was_seen_there_and_is_gone_does_not_go_back_in_time(cut_off, phase) -> None:
     error = cut_off.leaves(FROZEN, None).failed(phase)
