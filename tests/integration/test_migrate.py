@@ -361,6 +361,7 @@ def test_destination_full(road: Road, flags: tuple[str, ...]) -> None:
     volume = f"it-{road.source.name}-full"
     box = road.source.start_on_lan("keeper", "-v", f"{volume}:/data", *flags, command=("40",))
     memory, config = box.memory(), box.inspect()["HostConfig"]
+    road.without_probe()
     with full(road.destination, "/var/tmp", "10m"):
         result = road.move(box)
     back_on_the_source(road, box, result)
