@@ -201,7 +201,9 @@ def test_module_that_dies_is_not_waited_for(road: Road, tmp_path: pathlib.Path) 
     box = road.source.start()
     life = box.life
     task = move_task(road, box, ignore_errors=True)
-    road.source.later("sh", "-c", "pkill -f [/]tmp/ferry-ssh-; rm -rf /tmp/ferry-ssh-* ~/.ansible_async")
+    road.source.later("sh", "-c", "rm -rf /tmp/ferry-ssh-* ~/.ansible_async")
+    # The other way round: what comes last is done first.
+    road.source.later("pkill", "-f", "ControlPath=/tmp/ferry-ssh-")
     with stopped(road, lambda: Play(road.source, tmp_path, [task])) as play:
         road.source.run("python3", "-c", KILL_WITH_WRAPPER, str(play.module))
     play.finish()
