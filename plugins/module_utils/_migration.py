@@ -319,7 +319,6 @@ class Migration:
     def _returned(self, error: Exception) -> MigrationFailed:
         if self._stage is Stage.THERE:
             try:
-                self.journal.enter("verify", returning=True)
                 self.ending.remove_from_destination()
             except FerryError as second:
                 return self.ending.nowhere_started(f"{described(error)} {second}")
@@ -462,7 +461,6 @@ class Ending:
             )
         container = self.source.client.find_container(self.arrival.id)
         try:
-            self.journal.enter("verify", returning=True)
             self.remove_from_destination(force=False)
         except FerryError as second:
             # Its restart policy may have started it again.
@@ -474,8 +472,9 @@ class Ending:
     def remove_from_destination(self, *, force: bool = True) -> None:
         """Remove a container that was restored and is not to stay, with the volumes that came along.
 
-        :raises FerryError: if the container cannot be removed.
+        :raises FerryError: if the container cannot be removed, or the journal cannot be told before.
         """
+        self.journal.enter("verify", returning=True)
         there = self.destination.client
         container = there.find_container(self.arrival.id)
         if container is None:

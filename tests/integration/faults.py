@@ -288,12 +288,3 @@ def reboot(node: Node) -> None:
     run(LAB, "start", node.name)
     node.sh("mkdir -p /run/netns")
     node.service("start")
-
-
-def descendants(process: int) -> list[int]:
-    """Processes on this machine that a program has begun."""
-    found = []
-    for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            found += [child, *descendants(child)]
-    return found

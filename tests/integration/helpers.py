@@ -58,6 +58,15 @@ def wait_until(question: Callable[[], T], what: str, seconds: float = 20.0) -> T
     return answer
 
 
+def descendants(process: int) -> list[int]:
+    """Processes on this machine that a program has begun."""
+    found = []
+    for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
 @contextlib.contextmanager
 def alone_with(*nodes: str) -> Iterator[None]:
     """Have these hosts to oneself: tests stop their services and fill their disks."""
@@ -122,6 +131,15 @@ def parsed(output: str, stderr: str) -> Result:
 def inventory() -> str:
     return run(LAB, "inventory").strip()
 
+
+MEMORY_NOTING = f"""#!/usr/bin/python3 -I
+# Runs Python for Ansible and notes the most memory that it had, in kilobytes.
+import resource, subprocess, sys
+code = subprocess.call(["/usr/bin/python3", *sys.argv[1:]])
+with open("{SCRATCH}/memory", "a") as file:
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=file)
+sys.exit(code)
+"""
 
 # -- hosts ------------------------------------------------------------------------------------------------------
 
@@ -192,6 +210,16 @@ class Node:
         return self.sh(
             """sed -n 's/.*"phase": "\\([a-z]*\\)".*/\\1/p' /var/lib/ferry/*.json 2>/dev/null || :"""
         ).strip()
+
+    def memory_noting(self) -> Json:
+        """Variables with which the memory of modules on it is noted."""
+        self.run("tee", f"{SCRATCH}/python", stdin=MEMORY_NOTING)
+        self.run("chmod", "755", f"{SCRATCH}/python")
+        return {"ansible_python_interpreter": f"{SCRATCH}/python"}
+
+    def memory_noted(self) -> list[float]:
+        """The most memory of each module since then, in megabytes."""
+        return [int(line) / 1024 for line in self.sh(f"cat {SCRATCH}/memory").split()]
 
     def exists(self, path: str) -> bool:
         return self.sh(f"[ ! -e {shlex.quote(path)} ] || echo yes").strip() == "yes"

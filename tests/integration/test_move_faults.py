@@ -26,7 +26,6 @@ from faults import (
     clean,
     copies,
     cut_scripts,
-    descendants,
     ended,
     kill_sessions,
     reboot,
@@ -34,7 +33,7 @@ from faults import (
     socket_activated,
     spooled,
 )
-from helpers import SCRATCH, Box, Node, Result, wait_until
+from helpers import SCRATCH, Box, Node, Result, descendants, wait_until
 from road import PUBLIC_KEYS, Road, full
 from test_faults import small_store
 

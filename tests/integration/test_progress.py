@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from helpers import ROOT, SCRATCH, Box, Json, Node, inventory, wait_until
+from helpers import ROOT, SCRATCH, Box, Json, Node, descendants, inventory, wait_until
 from road import Road
 
 STOP_HOLDER = """
@@ -108,14 +108,6 @@ class Play:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
         self.process.wait(timeout=60)
-
-
-def descendants(process: int) -> list[int]:
-    found = []
-    for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            found += [child, *descendants(child)]
-    return found
 
 
 def move_task(road: Road, box: Box, **more: object) -> Json:
