@@ -15,7 +15,7 @@ from ansible_collections.ferry.podman.plugins.module_utils import _compat, _verd
 from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import Checkpointer, CheckpointRequest
 from ansible_collections.ferry.podman.plugins.module_utils._estimate import Estimate, estimate
 from ansible_collections.ferry.podman.plugins.module_utils._facts import HostFacts, ProcessFacts
-from ansible_collections.ferry.podman.plugins.module_utils._guard import parents_and_addresses
+from ansible_collections.ferry.podman.plugins.module_utils._guard import can_be_guarded, parents_and_addresses
 from ansible_collections.ferry.podman.plugins.module_utils._host import probe, process_facts
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
@@ -231,6 +231,11 @@ class Assessment:
         """Devices on the destination, and the addresses that move along to networks on them."""
         networks = {name: self.container.networks[name] for name in self.subject.networks}
         return parents_and_addresses(networks, self._planned_networks)
+
+    @property
+    def reached_elsewhere(self) -> bool:
+        """Whether clients reach it on networks, too, that no guard covers."""
+        return not all(can_be_guarded(self._planned_networks[name] or {}) for name in self.subject.networks)
 
     def _settled_tcp(self) -> str:
         """Keep connections where the address moves along, else close them where that is possible."""

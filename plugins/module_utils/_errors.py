@@ -25,6 +25,7 @@ class FerryError(Exception):
     def __init__(self, message: str, *, remedy: str | None = None, **facts: t.Any) -> None:
         super().__init__(message if remedy is None else f"{message} {remedy}")
         self.message = message
+        self.remedy = remedy
         self.facts: dict[str, t.Any] = {key: value for key, value in facts.items() if value is not None}
 
 

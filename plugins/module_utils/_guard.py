@@ -8,6 +8,9 @@
 podman sets the network up before CRIU puts the sockets back. What a client sends in between meets no socket and
 is answered with a reset. The guard drops what is addressed to the container, so the client sends it again later.
 It sits on the parent device's ingress hook, which comes before macvlan takes a frame (Linux ``net/core/dev.c``).
+
+On the egress hook (Linux 5.16) it also drops what the container sends. A copy that is ended behind it then closes no
+connection, and has told no client anything that another copy would not repeat.
 """
 
 from __future__ import annotations
@@ -27,15 +30,20 @@ EXPIRES = 600
 COMMAND = "nft -f -"
 """The one command that the destination runs for a move; a forced command of an ssh key may be just this."""
 
+BOTH_WAYS = {"ingress": "daddr", "egress": "saddr"}
+INWARDS = {"ingress": "daddr"}
+
 
 @dataclass
 class Guard:
-    """Drops what arrives for some addresses on some devices.
+    """Drops what goes to and comes from some addresses on some devices.
 
     :param key: makes the name of its table; a container's ID.
     :param devices: parent devices of macvlan and ipvlan networks.
     :param lifetime: seconds until it ends by itself; longer than any restore that it guards.
+    :param elsewhere: clients reach the container on other networks too.
     :param until: when it ends by itself, in seconds since the epoch; None where it does not stand.
+    :param both_ways: it holds back what the container sends, too.
     :param left: why it could not be removed, if so.
     """
 
@@ -44,15 +52,20 @@ class Guard:
     devices: list[str]
     addresses: list[str]
     lifetime: int = EXPIRES
+    elsewhere: bool = False
     until: float | None = None
+    both_ways: bool = False
     left: str | None = None
 
     @property
     def table(self) -> str:
         return f"netdev ferry_{self.key[:12]}"
 
-    def script(self) -> str:
-        """The rules, which replace those of an earlier try."""
+    def script(self, hooks: dict[str, str]) -> str:
+        """The rules, which replace those of an earlier try.
+
+        :param hooks: the side of a packet that is looked at on each.
+        """
         lines = [f"add table {self.table}", f"delete table {self.table}", f"add table {self.table}"]
         for family, version in (("ipv4", 4), ("ipv6", 6)):
             addresses = [a for a in self.addresses if ipaddress.ip_address(a).version == version]
@@ -60,10 +73,11 @@ class Guard:
             for address in addresses:
                 lines.append(f"add element {self.table} {family} {{ {address} timeout {self.lifetime}s }}")
         for number, device in enumerate(self.devices):
-            chain = f"{self.table} parent{number}"
-            lines.append(f'add chain {chain} {{ type filter hook ingress device "{device}" priority -300; }}')
-            lines.append(f"add rule {chain} ip daddr @ipv4 drop")
-            lines.append(f"add rule {chain} ip6 daddr @ipv6 drop")
+            for hook, side in hooks.items():
+                chain = f"{self.table} {hook}{number}"
+                lines.append(f'add chain {chain} {{ type filter hook {hook} device "{device}" priority -300; }}')
+                lines.append(f"add rule {chain} ip {side} @ipv4 drop")
+                lines.append(f"add rule {chain} ip6 {side} @ipv6 drop")
         return "\n".join(lines) + "\n"
 
     @property
@@ -75,9 +89,21 @@ class Guard:
 
         :raises TransportError: if nft cannot be run there.
         """
-        if self.needed:
-            self._nft(self.script())
-            self.until = time.time() + self.lifetime
+        if not self.needed:
+            return
+        try:
+            self._nft(self.script(BOTH_WAYS))
+            self.both_ways = True
+        except TransportError:
+            # An older kernel has no egress hook.
+            self._nft(self.script(INWARDS))
+            self.both_ways = False
+        self.until = time.time() + self.lifetime
+
+    @property
+    def unheard_until(self) -> float:
+        """Until when nothing that the container says reaches a client, in seconds since the epoch; 0 for never."""
+        return self.until if self.until is not None and self.both_ways and not self.elsewhere else 0.0
 
     def refresh(self) -> None:
         """Give it its whole time again if a good part of it has passed."""
@@ -117,6 +143,11 @@ class Guard:
             raise TransportError(f"nft failed: {done.stderr.strip()}.")
 
 
+def can_be_guarded(network: t.Mapping[str, t.Any]) -> bool:
+    """Whether all that goes to the containers of a network comes by one device of the host."""
+    return network.get("driver") in ("macvlan", "ipvlan") and bool(network.get("network_interface"))
+
+
 def parents_and_addresses(networks: dict[str, t.Any], known: t.Mapping[str, t.Any]) -> tuple[list[str], list[str]]:
     """Devices and addresses to guard: those of networks whose addresses move along with the container.
 
@@ -127,7 +158,7 @@ def parents_and_addresses(networks: dict[str, t.Any], known: t.Mapping[str, t.An
     addresses: list[str] = []
     for name, settings in networks.items():
         network = known.get(name) or {}
-        if network.get("driver") not in ("macvlan", "ipvlan") or not network.get("network_interface"):
+        if not can_be_guarded(network):
             continue
         devices.append(network["network_interface"])
         addresses += [a for a in (settings.get("IPAddress"), settings.get("GlobalIPv6Address")) if a]

@@ -47,6 +47,7 @@ class Entry:
     :param carried: ID of the image that has its state, where that goes through a registry.
     :param returning: it is to go on on the source, and is being removed from the destination.
     :param guarded_until: until when no client can reach the container there, in seconds since the epoch; 0 for never.
+    :param unheard_until: the same for what the container says to clients.
     :param sent: bytes of the archive that have gone to the destination.
     :param expected: bytes that it will have by the estimate.
     """
@@ -68,6 +69,7 @@ class Entry:
     carried: str = ""
     returning: bool = False
     guarded_until: float = 0.0
+    unheard_until: float = 0.0
     sent: int = 0
     expected: int = 0
     version: int = VERSION

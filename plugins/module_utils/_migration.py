@@ -58,6 +58,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._provision import (
 from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference, RegistryCarrier
 from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import drop_hold, hold, settle
+from ansible_collections.ferry.podman.plugins.module_utils._transport import same_service
 
 PATIENCE = 30.0
 """Seconds in which a destination that does not answer is asked again whether the container arrived."""
@@ -174,7 +175,8 @@ class Migration:
     def _guard(self) -> Guard:
         devices, addresses = self.assessment.guarded if self.tcp == "established" else ([], [])
         lifetime = max(EXPIRES, self.assessment.estimate.downtime_ms // 1000 * GUARDED_TIMES)
-        return Guard(self.destination.client.transport, self.container.id, devices, addresses, lifetime)
+        there = self.destination.client.transport
+        return Guard(there, self.container.id, devices, addresses, lifetime, self.assessment.reached_elsewhere)
 
     def _reached_here(self) -> tuple[list[str], list[str]]:
         """What a way back has to guard: podman tells no addresses of a container that is frozen."""
@@ -193,7 +195,7 @@ class Migration:
         try:
             with guard:
                 policy = hold(self.source.client, self.container).policy
-                self.arrival.unheard_until = guard.until or 0.0
+                self.arrival.unheard_until = guard.unheard_until
                 begun = time.monotonic()
                 arrived = self._restored(policy, guard)
                 downtime = round((time.monotonic() - begun) * 1000)
@@ -202,7 +204,7 @@ class Migration:
         except RestoredAndEnded as error:
             raise self.ending.ended_there(error) from error
         except OutcomeUnknown as error:
-            raise self.ending.nowhere_started(str(error)) from error
+            raise self.ending.nowhere_started(error.message, error.remedy) from error
         except Exception as error:
             raise self._returned(error) from error
 
@@ -214,7 +216,7 @@ class Migration:
         :raises Exception: anything else; it does not run there.
         """
         contents = Contents()
-        with self.progress.phase("freeze", guarded_until=self.arrival.unheard_until):
+        with self.progress.phase("freeze", **guard_times(guard)):
             chunks = self._frozen(policy, contents)
         try:
             if self.carrier is None:
@@ -268,9 +270,9 @@ class Migration:
     def _restoring(self, guard: Guard) -> Iterator[None]:
         """From here on podman on the destination may have the container running."""
         guard.refresh()
-        self.arrival.unheard_until = until = guard.until or 0.0
+        self.arrival.unheard_until = guard.unheard_until
         made = self._volumes_to_come()
-        with self.progress.phase("restore", sent=self.progress.sent, guarded_until=until, made_volumes=made):
+        with self.progress.phase("restore", sent=self.progress.sent, made_volumes=made, **guard_times(guard)):
             self._stage = Stage.SENT
             yield
 
@@ -404,7 +406,7 @@ class Ending:
         entry = self.journal.entry
         try:
             settle(self.source.client, container)
-            if entry is not None and entry.destination == self.destination.client.transport.url:
+            if entry is not None and same_service(entry.destination, self.destination.client.transport.url):
                 left = self.destination.client.transport.again_if_lost(lambda: self._cleaned_up_there(entry))
                 if left:
                     return left
@@ -442,11 +444,16 @@ class Ending:
         begun = entry.phase_begun if entry is not None else time.time()
         return begun + self.destination.client.transport.timeout
 
-    def nowhere_started(self, why: str) -> MigrationFailed:
+    def nowhere_started(self, why: str, remedy: str | None = None) -> MigrationFailed:
+        """Nobody knows whether it runs on the destination.
+
+        :param remedy: what can be done about just this.
+        """
         name = self.arrival.name
         return MigrationFailed(
             f"{why} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
-            remedy="Run this again when the destination answers: it finds out and goes on. If the destination is lost "
+            remedy=remedy
+            or "Run this again when the destination answers: it finds out and goes on. If the destination is lost "
             f"for ever: podman_restore here, name={name} tcp_established=true file_locks=true.",
             location="unknown",
         )
@@ -550,6 +557,11 @@ def verify(client: LibpodClient, ident: str, request: MoveRequest, open_guard: t
             f"The container {there.name} was restored, and its process has ended with {there.exit_code}.",
             there.exit_code,
         )
+
+
+def guard_times(guard: Guard) -> dict[str, float]:
+    """Of the journal."""
+    return {"guarded_until": guard.until or 0.0, "unheard_until": guard.unheard_until}
 
 
 def checkpoint_options(tcp: str) -> CheckpointOptions:

@@ -31,6 +31,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._migration import (
 from ansible_collections.ferry.podman.plugins.module_utils._provision import remove_networks
 from ansible_collections.ferry.podman.plugins.module_utils._restore import checkpoint_evidence
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import settle
+from ansible_collections.ferry.podman.plugins.module_utils._transport import same_service
 
 UNTOUCHED = ("assess", "prepare")
 FROZEN_HERE = ("freeze", "transfer")
@@ -67,7 +68,7 @@ class Recovery:
         if self.entry.phase in FROZEN_HERE:
             self._undo()
             return None
-        self._same_destination()
+        self._require_same_destination()
         if self.entry.phase == "commit":
             return self._committed()
         if self.entry.returning:
@@ -80,7 +81,7 @@ class Recovery:
         container = self.source.client.find_container(self.entry.id)
         if container is not None and container.running:
             settle(self.source.client, container)
-        if self.entry.destination == self.destination.client.transport.url:
+        if self._same_destination():
             remove_networks(self.destination.client, self.entry.networks)
         self.journal.close()
 
@@ -107,9 +108,12 @@ class Recovery:
 
     # -- the destination may have it ----------------------------------------------------------------------------------
 
-    def _same_destination(self) -> None:
-        given = self.destination.client.transport.url
-        if given != self.entry.destination:
+    def _same_destination(self) -> bool:
+        return same_service(self.destination.client.transport.url, self.entry.destination)
+
+    def _require_same_destination(self) -> None:
+        if not self._same_destination():
+            given = self.destination.client.transport.url
             raise self._failed(
                 f"It may run at {self.entry.destination}, and this run is for {given}. Run it for the first one again: "
                 "it finds out and goes on.",
@@ -120,7 +124,7 @@ class Recovery:
         try:
             there = self._arrival().settle(PATIENCE)
         except OutcomeUnknown as error:
-            raise self._ending().nowhere_started(str(error)) from error
+            raise self._ending().nowhere_started(error.message, error.remedy) from error
         except RestoredAndEnded as error:
             if self._runs_here():
                 self._undo()
@@ -216,7 +220,7 @@ class Recovery:
 
     def _remove_guard(self) -> None:
         guard = Guard(self.destination.client.transport, self.entry.id, [], [], until=self.entry.guarded_until or None)
-        if self.entry.destination == self.destination.client.transport.url:
+        if self._same_destination():
             guard.remove()
 
     def _arrival(self) -> Arrival:
@@ -229,7 +233,7 @@ class Recovery:
             entry.name,
             image_id,
             lambda: unpacks(self.destination, self.journal),
-            entry.guarded_until,
+            entry.unheard_until,
         )
 
     def _ending(self) -> Ending:

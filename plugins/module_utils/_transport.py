@@ -56,6 +56,8 @@ SSH_DIRECTORY = "ferry-ssh-"
 """How the names of directories with the sockets of an ssh connection begin."""
 
 
+SSH_PORT = 22
+
 T = t.TypeVar("T")
 
 
@@ -94,6 +96,15 @@ class Endpoint:
             f"The URL {shown!r} does not name a libpod socket.",
             remedy="Write unix:///run/podman/podman.sock or ssh://user@host[:port]/run/podman/podman.sock.",
         )
+
+
+def same_service(one: str, other: str) -> bool:
+    """Whether two URLs name the same socket of the same host, as far as their text tells.
+
+    :raises FerryError: if one of them is none.
+    """
+    first, second = Endpoint.parse(one), Endpoint.parse(other)
+    return (first.path, first.host, first.port or SSH_PORT) == (second.path, second.host, second.port or SSH_PORT)
 
 
 @dataclass(frozen=True)

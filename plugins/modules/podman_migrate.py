@@ -359,6 +359,9 @@ from ansible_collections.ferry.podman.plugins.module_utils._recovery import Reco
 def migrate(module: FerryModule) -> None:
     params = module.params
     request = request_of(params)
+    if (cut_off := _journal.find_entry(params["journal"], params["name"])) is not None and cut_off.phase != "prepare":
+        # Until somebody has asked the hosts.
+        module.result["location"] = "unknown"
     way = (params["destination_identity"], params["destination_known_hosts"], params["destination_jump"])
     with module.client() as source, module.connect(params["destination"], *way) as destination:
         here = find_here(source, params)
@@ -453,11 +456,10 @@ class Move:
         container = self.source.container(module.params["name"])
         migration = self.migration(container)
         doing = f"Moving container {container.name}"
-        findings = _compat.refuse_warnings(
-            doing, migration.assess(rehearse=not module.check_mode), force=self.request.force
-        )
-        module.warn(finding for finding in findings if finding.severity == "warning")
+        found = migration.assess(rehearse=not module.check_mode)
         module.result["estimate"] = migration.assessment.estimate.as_dict()
+        findings = _compat.refuse_warnings(doing, found, force=self.request.force)
+        module.warn(finding for finding in findings if finding.severity == "warning")
         module.show_difference({"location": "source"}, {"location": "destination"})
         result: dict = {"container": migration.described(), "tcp": migration.tcp, "findings": []}
         if module.check_mode:
@@ -466,8 +468,8 @@ class Move:
             result = migration.run()
             module.warn_of(result["findings"])
             module.result["location"] = "destination"
-        found = [finding.as_dict() for finding in findings]
-        module.result.update(result, findings=found + result["findings"], changed=True)
+        before = [finding.as_dict() for finding in findings]
+        module.result.update(result, findings=before + result["findings"], changed=True)
 
 
 def request_of(params: dict) -> MoveRequest:

@@ -81,7 +81,7 @@ class Trigger:
         self._other: subprocess.Popen[str] | None = None
         if elsewhere is not None:
             node, command = elsewhere
-            self._other = node.popen_with_input("sh", "-c", f"echo ready; read go; {command}; echo done")
+            self._other = node.popen_with_input("sh", "-c", f"echo ready; read go\n{command}\necho done")
             assert self._other.stdout is not None
             assert self._other.stdout.readline() == "ready\n"
             self._relay = threading.Thread(target=self._pass_on, daemon=True)
@@ -117,7 +117,7 @@ class Counter(threading.Thread):
         self.error: str | None = None
         self._finished = threading.Event()
         self._socket = box.connect()
-        self._socket.settimeout(150)
+        self._socket.settimeout(400)
         self._stream = self._socket.makefile("rw")
 
     def run(self) -> None:
@@ -134,7 +134,8 @@ class Counter(threading.Thread):
 
     def goes_on(self) -> None:
         before = self.count
-        wait_until(lambda: self.error or self.count > before + 5, "the client to count on", 60)
+        # After minutes without an answer TCP tries again only after minutes.
+        wait_until(lambda: self.error or self.count > before + 5, "the client to count on", 240)
         assert self.error is None, self.error
 
     def finish(self) -> None:

@@ -6,7 +6,12 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import TransportError
-from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard, parents_and_addresses
+from ansible_collections.ferry.podman.plugins.module_utils._guard import (
+    BOTH_WAYS,
+    INWARDS,
+    Guard,
+    parents_and_addresses,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._transport import Transport
 
 KEY = "0123456789abcdef" * 4
@@ -20,18 +25,21 @@ def local():
 
 
 def test_rules_replace_those_of_an_earlier_try(local) -> None:
-    lines = Guard(local, KEY, ["eth1"], ["10.9.0.7"]).script().splitlines()
+    lines = Guard(local, KEY, ["eth1"], ["10.9.0.7"]).script(BOTH_WAYS).splitlines()
     assert lines[:3] == [f"add table {TABLE}", f"delete table {TABLE}", f"add table {TABLE}"]
 
 
-def test_rules_drop_what_is_for_the_container_before_macvlan_takes_it(local) -> None:
-    assert Guard(local, KEY, ["eth1"], ["10.9.0.7"]).script().splitlines()[3:] == [
+def test_rules_drop_what_is_for_the_container_and_what_it_sends(local) -> None:
+    assert Guard(local, KEY, ["eth1"], ["10.9.0.7"]).script(BOTH_WAYS).splitlines()[3:] == [
         f"add set {TABLE} ipv4 {{ type ipv4_addr; flags timeout; }}",
         f"add element {TABLE} ipv4 {{ 10.9.0.7 timeout 600s }}",
         f"add set {TABLE} ipv6 {{ type ipv6_addr; flags timeout; }}",
-        f'add chain {TABLE} parent0 {{ type filter hook ingress device "eth1" priority -300; }}',
-        f"add rule {TABLE} parent0 ip daddr @ipv4 drop",
-        f"add rule {TABLE} parent0 ip6 daddr @ipv6 drop",
+        f'add chain {TABLE} ingress0 {{ type filter hook ingress device "eth1" priority -300; }}',
+        f"add rule {TABLE} ingress0 ip daddr @ipv4 drop",
+        f"add rule {TABLE} ingress0 ip6 daddr @ipv6 drop",
+        f'add chain {TABLE} egress0 {{ type filter hook egress device "eth1" priority -300; }}',
+        f"add rule {TABLE} egress0 ip saddr @ipv4 drop",
+        f"add rule {TABLE} egress0 ip6 saddr @ipv6 drop",
     ]
 
 
@@ -47,26 +55,51 @@ def test_rules_drop_what_is_for_the_container_before_macvlan_takes_it(local) -> 
     ],
 )
 def test_addresses_are_in_the_set_of_their_family(local, addresses, elements) -> None:
-    lines = Guard(local, KEY, ["eth1"], addresses).script().splitlines()
+    lines = Guard(local, KEY, ["eth1"], addresses).script(BOTH_WAYS).splitlines()
     prefix = f"add element {TABLE} "
     assert [line[len(prefix) :] for line in lines if line.startswith(prefix)] == elements
 
 
 def test_every_device_has_a_chain_of_its_own(local) -> None:
-    script = Guard(local, KEY, ["eth1", "bond0.7"], ["10.9.0.7"]).script()
-    assert f'add chain {TABLE} parent0 {{ type filter hook ingress device "eth1"' in script
-    assert f'add chain {TABLE} parent1 {{ type filter hook ingress device "bond0.7"' in script
+    script = Guard(local, KEY, ["eth1", "bond0.7"], ["10.9.0.7"]).script(BOTH_WAYS)
+    assert f'add chain {TABLE} ingress0 {{ type filter hook ingress device "eth1"' in script
+    assert f'add chain {TABLE} ingress1 {{ type filter hook ingress device "bond0.7"' in script
 
 
 def test_guard_is_set_and_removed(local, programs, tmp_path) -> None:
     noted = programs("nft", f"cat >>{tmp_path}/script")
     guard = Guard(local, KEY, ["eth1"], ["10.9.0.7"])
     with guard:
-        assert (tmp_path / "script").read_text() == guard.script()
+        assert (tmp_path / "script").read_text() == guard.script(BOTH_WAYS)
         (tmp_path / "script").write_text("")
     assert (tmp_path / "script").read_text() == f"add table {TABLE}\ndelete table {TABLE}\n"
     assert noted.read_text().split() == ["-f", "-", "-f", "-"]
     assert guard.left is None
+
+
+def test_kernel_without_an_egress_hook_lets_out_what_the_container_sends(local, programs, tmp_path) -> None:
+    programs("nft", f"tee {tmp_path}/script | grep -q egress && echo Error: egress >&2 && exit 1; exit 0")
+    guard = Guard(local, KEY, ["eth1"], ["10.9.0.7"])
+    with guard:
+        assert (tmp_path / "script").read_text() == guard.script(INWARDS)
+        assert guard.until is not None
+        assert guard.unheard_until == 0.0
+
+
+def test_container_that_is_reached_on_other_networks_too_is_heard(local, programs) -> None:
+    programs("nft", "exit 0")
+    guard = Guard(local, KEY, ["eth1"], ["10.9.0.7"], elsewhere=True)
+    with guard:
+        assert guard.until is not None
+        assert guard.unheard_until == 0.0
+
+
+def test_nobody_hears_a_container_that_is_guarded_both_ways(local, programs) -> None:
+    programs("nft", "exit 0")
+    guard = Guard(local, KEY, ["eth1"], ["10.9.0.7"])
+    with guard:
+        assert guard.unheard_until == guard.until
+    assert guard.unheard_until == 0.0
 
 
 @pytest.mark.parametrize(("devices", "addresses"), [([], ["10.9.0.7"]), (["eth1"], []), ([], [])])
@@ -102,7 +135,7 @@ def test_guard_of_another_host_is_set_there(programs, connect, tmp_path) -> None
     transport = connect("ssh://root@node2/run/podman/podman.sock").transport
     guard = Guard(transport, KEY, ["eth1"], ["10.9.0.7"])
     with guard:
-        assert (tmp_path / "script").read_text() == guard.script()
+        assert (tmp_path / "script").read_text() == guard.script(BOTH_WAYS)
     assert noted.read_text().splitlines()[-2:] == ["node2", "nft -f -"]
 
 

@@ -259,7 +259,7 @@ def test_process_that_nobody_has_heard_of_is_ended(cut_off, archives, inspect_js
     cut_off.destination.on(REMOVE, [])
     noted = programs("crun", "exit 0")
     programs("nft", "exit 0")
-    assert cut_off.take_up("restore", guarded_until=9e9) is None
+    assert cut_off.take_up("restore", guarded_until=9e9, unheard_until=9e9) is None
     assert noted.read_text().split()[:3] == ["delete", "--force", ID]
     assert REMOVE in cut_off.destination.seen
     assert cut_off.started_here

@@ -18,6 +18,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._transport import (
     Transport,
     UnixAdapter,
     Way,
+    same_service,
 )
 
 SOCKET = "/run/podman/podman.sock"
@@ -38,6 +39,22 @@ SOCKET = "/run/podman/podman.sock"
 )
 def test_url_names_an_endpoint(url: str, endpoint: Endpoint) -> None:
     assert Endpoint.parse(url) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (f"ssh://root@node2{SOCKET}", True),
+        (f"ssh://node2{SOCKET}", True),
+        (f"ssh://root@NODE2:22{SOCKET}", True),
+        (f"ssh://root@node2:2222{SOCKET}", False),
+        (f"ssh://root@node3{SOCKET}", False),
+        ("ssh://root@node2/run/other.sock", False),
+        (f"unix://{SOCKET}", False),
+    ],
+)
+def test_same_service_is_known_by_other_words(other: str, same: bool) -> None:
+    assert same_service(f"ssh://root@node2{SOCKET}", other) is same
 
 
 @pytest.mark.parametrize(
