@@ -9,8 +9,9 @@ podman sets the network up before CRIU puts the sockets back. What a client send
 is answered with a reset. The guard drops what is addressed to the container, so the client sends it again later.
 It sits on the parent device's ingress hook, which comes before macvlan takes a frame (Linux ``net/core/dev.c``).
 
-On the egress hook (Linux 5.16) it also drops what the container sends. A copy that is ended behind it then closes no
-connection, and has told no client anything that another copy would not repeat.
+On the egress hook (Linux 5.16) it also takes away what the container sends. A copy that is ended behind it then closes
+no connection, and has told no client anything that another copy would not repeat. It is not dropped there but sent
+astray: a drop is told to TCP, which gives a connection up after 16 of them within 8 s (Linux ``tcp_probe_timer``).
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ EXPIRES = 600
 COMMAND = "nft -f -"
 """The one command that the destination runs for a move; a forced command of an ssh key may be just this."""
 
-BOTH_WAYS = {"ingress": "daddr", "egress": "saddr"}
-INWARDS = {"ingress": "daddr"}
+INWARDS = {"ingress": ("daddr", "drop")}
+BOTH_WAYS = {**INWARDS, "egress": ("saddr", 'fwd to "lo"')}
+"""Which side of a packet is looked at on each hook, and what is done. The loopback takes no frame for another host."""
 
 
 @dataclass
 class Guard:
-    """Drops what goes to and comes from some addresses on some devices.
+    """Holds back what goes to and comes from some addresses on some devices.
 
     :param key: makes the name of its table; a container's ID.
     :param devices: parent devices of macvlan and ipvlan networks.
@@ -61,10 +63,10 @@ class Guard:
     def table(self) -> str:
         return f"netdev ferry_{self.key[:12]}"
 
-    def script(self, hooks: dict[str, str]) -> str:
+    def script(self, hooks: dict[str, tuple[str, str]]) -> str:
         """The rules, which replace those of an earlier try.
 
-        :param hooks: the side of a packet that is looked at on each.
+        :param hooks: INWARDS or BOTH_WAYS.
         """
         lines = [f"add table {self.table}", f"delete table {self.table}", f"add table {self.table}"]
         for family, version in (("ipv4", 4), ("ipv6", 6)):
@@ -73,11 +75,11 @@ class Guard:
             for address in addresses:
                 lines.append(f"add element {self.table} {family} {{ {address} timeout {self.lifetime}s }}")
         for number, device in enumerate(self.devices):
-            for hook, side in hooks.items():
+            for hook, (side, action) in hooks.items():
                 chain = f"{self.table} {hook}{number}"
                 lines.append(f'add chain {chain} {{ type filter hook {hook} device "{device}" priority -300; }}')
-                lines.append(f"add rule {chain} ip {side} @ipv4 drop")
-                lines.append(f"add rule {chain} ip6 {side} @ipv6 drop")
+                lines.append(f"add rule {chain} ip {side} @ipv4 {action}")
+                lines.append(f"add rule {chain} ip6 {side} @ipv6 {action}")
         return "\n".join(lines) + "\n"
 
     @property

@@ -38,8 +38,8 @@ def test_rules_drop_what_is_for_the_container_and_what_it_sends(local) -> None:
         f"add rule {TABLE} ingress0 ip daddr @ipv4 drop",
         f"add rule {TABLE} ingress0 ip6 daddr @ipv6 drop",
         f'add chain {TABLE} egress0 {{ type filter hook egress device "eth1" priority -300; }}',
-        f"add rule {TABLE} egress0 ip saddr @ipv4 drop",
-        f"add rule {TABLE} egress0 ip6 saddr @ipv6 drop",
+        f'add rule {TABLE} egress0 ip saddr @ipv4 fwd to "lo"',
+        f'add rule {TABLE} egress0 ip6 saddr @ipv6 fwd to "lo"',
     ]
 
 
