@@ -277,7 +277,7 @@ estimate:
   description:
     - What the move will carry, in bytes, and for how long the container will stand still. An estimate, not a promise.
       The processes write on until they are frozen, and slower disks take longer.
-  returned: when it was not refused and had not been moved before, in check mode too
+  returned: when the hosts could be compared and it had not been moved before, also when it is refused and in check mode
   type: dict
   contains:
     memory:
