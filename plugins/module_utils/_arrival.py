@@ -13,11 +13,13 @@ the fence can be made, a restore that is still under way fails at that name; if 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    ApiError,
     FerryError,
     OutcomeUnknown,
     RestoredAndEnded,
@@ -43,6 +45,7 @@ class Arrival:
     :param id: of the container, on both hosts.
     :param image_id: of its image, which the destination has.
     :param unheard_until: until when nothing that it says there reaches a client, in seconds since the epoch.
+    :param over_at: when a restore that an earlier run began must be over, in seconds since the epoch.
     :param unpacks: asks whether podman is unpacking any archive there; None if that cannot be asked.
     """
 
@@ -52,6 +55,7 @@ class Arrival:
     image_id: str
     unpacks: t.Callable[[], bool | None]
     unheard_until: float = 0.0
+    over_at: float = math.inf
 
     def settle(self, patience: float) -> Container | None:
         """The container if it runs there; None if it does not and never will.
@@ -131,10 +135,20 @@ class Arrival:
 
     def _fence(self) -> None:
         """:raises ApiError: if the name is taken by then."""
-        if self._standing() is None:
-            labels = {LABEL: self.id}
-            spec = {"name": self.name, "image": self.image_id, "netns": {"nsmode": "none"}, "labels": labels}
+        if self._standing() is not None:
+            return
+        spec = {"name": self.name, "image": self.image_id, "netns": {"nsmode": "none"}, "labels": {LABEL: self.id}}
+        try:
             self.client.create_container(spec)
+        except ApiError as error:
+            if f"in use by {self.id}" not in str(error) or not self._no_restore_can_come(self.over_at):
+                raise
+            # A power failure leaves files in podman's store of a container that is not in its database yet.
+            self.client.remove_container(self.id, force=False)
+            self.client.create_container(spec)
+
+    def _no_restore_can_come(self, over_at: float) -> bool:
+        return time.time() > over_at or self.unpacks() is False
 
     def _drop_fence(self) -> None:
         if self._standing() is not None:
@@ -153,7 +167,7 @@ class Arrival:
         """
         end = time.monotonic() + patience
         while self._standing() is not None:
-            if time.time() > pending_until or self.unpacks() is False:
+            if self._no_restore_can_come(pending_until):
                 self.client.remove_container(self.name, force=False)
                 return True
             if time.monotonic() > end:

@@ -25,7 +25,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     LibpodClient,
     RegistryAccess,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of
+from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of, shared_here
 from ansible_collections.ferry.podman.plugins.module_utils._restore import gather_facts
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots
 
@@ -149,6 +149,7 @@ class Assessment:
             there=there.facts,
             processes=self.processes,
             kinds=kinds_of(there.client, paths),
+            shared=frozenset(shared_here(self.source.client, paths)),
             networks=self._networks,
             tcp=self.tcp,
             guarded=self.tcp == "established" and bool(self.guarded[1]),
@@ -242,6 +243,4 @@ class Assessment:
         if self.request.tcp != "auto":
             return self.request.tcp
         there = self.destination.host
-        if self.guarded[1] or there.podman < _verdicts.TCP_CLOSE_SINCE or there.runtime != "crun":
-            return "established"
-        return "close"
+        return "established" if self.guarded[1] or not _verdicts.can_close(there) else "close"

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import uuid
 
@@ -17,6 +18,13 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import GO_MOD
 
 ABSENT, DIRECTORY, DEVICE, FILE = "absent", "directory", "device", "file"
 """What is at a path."""
+
+MOUNTS = "/proc/self/mountinfo"
+
+SHARED = re.compile(
+    r"(nfs4?|cifs|smb3|ceph|lustre|gfs2|ocfs2|gpfs|beegfs|9p|virtiofs|fuse\.(ceph|glusterfs|sshfs|s3fs))$"
+)
+"""Types of file systems that several hosts can have mounted at once."""
 
 GO_MODE_DEVICE = 1 << 26
 """The bit of a device in Go's FileMode."""
@@ -43,6 +51,37 @@ def _on_disk(path: str) -> str:
     if stat.S_ISDIR(mode):
         return DIRECTORY
     return DEVICE if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else FILE
+
+
+def on_shared(paths: set[str], mountinfo: str) -> set[str]:
+    """Those that are on a file system of several hosts.
+
+    :param mountinfo: the text of /proc/PID/mountinfo, see proc(5).
+    """
+    types = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) > 4 and after:
+            types[fields[4].encode().decode("unicode_escape")] = after.split(" ", 1)[0]
+    return {path for path in paths if SHARED.match(_type_of(path, types))}
+
+
+def _type_of(path: str, types: dict[str, str]) -> str:
+    """Of the mount that a path is on; a later mount in the same place hides the earlier one."""
+    above = [mount for mount in types if os.path.commonpath([mount, path]) == mount]
+    return types[max(above, key=len)] if above else ""
+
+
+def shared_here(client: LibpodClient, paths: set[str]) -> set[str]:
+    """The same for this machine; none where the service is on another one."""
+    if not client.transport.is_local:
+        return set()
+    try:
+        with open(MOUNTS, encoding="utf-8") as file:
+            return on_shared(paths, file.read())
+    except OSError:
+        return set()
 
 
 def _through_container(client: LibpodClient, paths: set[str], image: str) -> dict[str, str]:

@@ -234,6 +234,7 @@ class Recovery:
             image_id,
             lambda: unpacks(self.destination, self.journal),
             entry.unheard_until,
+            entry.phase_begun + self.destination.client.transport.timeout,
         )
 
     def _ending(self) -> Ending:

@@ -21,6 +21,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Contai
 from ansible_collections.ferry.podman.plugins.module_utils._paths import ABSENT, DEVICE
 
 TCP_CLOSE_SINCE = (5, 7, 0)
+CRUN_CLOSES_SINCE = (1, 23, 0)
 HEALTH_TIMER_SINCE = (5, 5, 0)
 """Since when an unpause starts the timer of health checks again."""
 
@@ -45,6 +46,7 @@ class MoveFacts:
     :param there: the same of the destination.
     :param processes: what the container's processes do, where that can be seen.
     :param kinds: what the destination has at the paths of bind mounts and devices; None if it cannot be asked.
+    :param shared: of these paths, those that are on a network file system on the source.
     :param networks: the source's and the destination's network of each name.
     :param tcp: what becomes of connections: established, close or none.
     :param guarded: whether a guard keeps connections from being reset.
@@ -60,6 +62,7 @@ class MoveFacts:
     there: HostFacts | None = None
     processes: ProcessFacts | None = None
     kinds: Mapping[str, str] | None = None
+    shared: frozenset[str] = frozenset()
     networks: Mapping[str, tuple[Json | None, Json | None]] = field(default_factory=dict)
     tcp: str = "established"
     guarded: bool = False
@@ -299,11 +302,24 @@ def _path_findings(facts: MoveFacts) -> Iterator[Finding]:
                 f"The container mounts {path} of its host, and the destination has nothing there.",
                 "Create it there with the same content, or use a volume, which moves along.",
             )
-    present = [path for path in sources if facts.kinds.get(path, ABSENT) != ABSENT]
-    if present:
+    yield from _bind_findings(facts, [path for path in sources if facts.kinds.get(path, ABSENT) != ABSENT])
+
+
+def _bind_findings(facts: MoveFacts, present: list[str]) -> Iterator[Finding]:
+    own = [path for path in present if path in written(facts.container) - facts.shared]
+    if own:
+        yield Finding(
+            "bind_writable",
+            f"The container writes to {_some(own)} of its host, which does not move along. With other content on the "
+            "destination its memory and its files do not fit: a database is corrupted.",
+            "Use a volume, which moves along. If both hosts have the same file system mounted there, set force.",
+            severity="warning",
+        )
+    others = [path for path in present if path not in own]
+    if others:
         yield Finding(
             "bind_content",
-            f"The container mounts {_some(present)} of its host. The destination's are taken to hold the same.",
+            f"The container mounts {_some(others)} of its host. The destination's are taken to hold the same.",
             "See that they do, for example because both hosts mount the same file system.",
             severity="notice",
         )
@@ -312,6 +328,11 @@ def _path_findings(facts: MoveFacts) -> Iterator[Finding]:
 def bind_sources(container: Container) -> list[str]:
     """Paths of the host that a container mounts."""
     return sorted({str(mount["Source"]) for mount in container.mounts if mount.get("Type") == "bind"})
+
+
+def written(container: Container) -> set[str]:
+    """Those of ``bind_sources`` that it can write to."""
+    return {str(mount["Source"]) for mount in container.mounts if mount.get("Type") == "bind" and mount.get("RW")}
 
 
 def devices(container: Container) -> list[str]:
@@ -418,9 +439,8 @@ def _parsed_port(text: str) -> Iterator[Listener]:
 def _connection_findings(facts: MoveFacts) -> Iterator[Finding]:
     open_now = facts.processes.connections if facts.processes else 0
     counted = f"{open_now} are open now" if facts.processes else "how many are open is not known"
-    runtime = _runtime_number(facts.destination)
     if facts.tcp == "close":
-        if facts.destination.podman < TCP_CLOSE_SINCE or facts.destination.runtime != "crun" or runtime < (1, 23, 0):
+        if not can_close(facts.destination):
             yield Finding(
                 "tcp_close_unsupported",
                 f"The destination's podman {dotted(facts.destination.podman)} with {facts.destination.runtime} cannot "
@@ -435,6 +455,15 @@ def _connection_findings(facts: MoveFacts) -> Iterator[Finding]:
                 "Clients connect again. A network that both hosts share (macvlan, ipvlan) keeps them.",
                 severity="notice",
             )
+    unmoved = bool(facts.container.addresses) and not facts.guarded
+    if facts.tcp == "established" and unmoved and (open_now or not facts.processes):
+        yield Finding(
+            "connections_stale",
+            "The container's address does not move along, and the destination cannot close its connections: its "
+            f"processes keep them until they time out, without their clients; {counted}.",
+            "Podman 5.7 and crun 1.23 on the destination close them. Else have the program use TCP keep-alive.",
+            severity="notice",
+        )
     if facts.tcp == "none" and open_now:
         yield Finding(
             "connections_open",
@@ -448,6 +477,11 @@ def _connection_findings(facts: MoveFacts) -> Iterator[Finding]:
             "The program nft is not on the destination; it keeps connections from being reset while they move.",
             "Install the package nftables there.",
         )
+
+
+def can_close(host: HostInfo) -> bool:
+    """Whether a host can restore a container with its connections closed."""
+    return host.podman >= TCP_CLOSE_SINCE and host.runtime == "crun" and _runtime_number(host) >= CRUN_CLOSES_SINCE
 
 
 def _runtime_number(host: HostInfo) -> Version:

@@ -480,7 +480,7 @@ def test_dump_fails_for_a_socket_that_leads_outside(road: Road) -> None:
     road.source.sh(f"mkdir {SCRATCH}/outside")
     road.destination.sh(f"mkdir {SCRATCH}/outside")
     outside = road.source.popen_with_input("python3", "-c", LISTEN)
-    flags = ("-v", f"{SCRATCH}/outside:/outside", "--entrypoint", "python3")
+    flags = ("-v", f"{SCRATCH}/outside:/outside:ro", "--entrypoint", "python3")
     box = road.source.start("keeper", *flags, command=("-c", OUTSIDE))
     assert outside.stdout is not None and outside.stdout.readline() == "accepted\n"
     life = box.life

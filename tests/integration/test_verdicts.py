@@ -128,6 +128,7 @@ def test_every_reason_is_given_at_once_and_nothing_is_touched(outlook: Outlook) 
     missing = {finding["message"] for finding in result.values["findings"] if finding["code"] == "bind_absent"}
     assert len(missing) == 2 and any(f"{SCRATCH}/only-here " in text for text in missing)
     assert "/usr of its host" in message(result, "bind_content")
+    assert f"{SCRATCH}/only-here" not in message(result, "bind_content")
     assert box.life == life
     assert outlook.destination.names() == before
 

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of
+from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of, on_shared
 
 
 def test_paths_of_this_host_are_looked_at(client, libpod, tmp_path) -> None:
@@ -77,3 +77,24 @@ def test_host_without_images_cannot_be_asked(there, libpod) -> None:
 def test_nothing_is_asked_about_nothing(there, libpod) -> None:
     assert kinds_of(there, set()) == {}
     assert libpod.seen == []
+
+
+MOUNTINFO = """\
+22 1 252:1 / / rw - ext4 /dev/vda rw
+23 22 0:20 / /srv rw,relatime shared:1 - nfs4 nas:/srv rw
+24 23 0:21 / /srv/local rw - xfs /dev/vdb rw
+25 22 0:22 / /mnt/a\\040b rw - fuse.glusterfs g:/v rw
+26 22 0:23 / /mnt/over rw - ceph c:/ rw
+27 22 0:24 / /mnt/over rw - tmpfs tmpfs rw
+28 22 0:25 / /mnt/fuse rw - fuse.portal portal rw
+"""
+
+
+def test_file_systems_of_several_hosts_are_known() -> None:
+    paths = {"/srv", "/srv/db/x", "/srv/local/db", "/mnt/a b/c", "/mnt/over/x", "/mnt/fuse/x", "/srvother", "/"}
+    assert on_shared(paths, MOUNTINFO) == {"/srv", "/srv/db/x", "/mnt/a b/c"}
+
+
+def test_nothing_is_known_of_nothing() -> None:
+    assert on_shared({"/srv"}, "") == set()
+    assert on_shared({"/srv"}, "broken\n - \n") == set()

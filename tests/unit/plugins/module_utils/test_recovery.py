@@ -167,6 +167,41 @@ def test_what_never_arrived_runs_on_the_source_again(cut_off, inspect_json) -> N
     assert cut_off.started_here
 
 
+TAKEN = "creating container storage: the container name is already in use by {}. You have to remove that container"
+
+
+def test_what_a_power_failure_left_in_the_store_makes_room(cut_off, monkeypatch) -> None:
+    monkeypatch.setattr(_recovery, "unpacks", lambda *_sides: False)
+    there = cut_off.destination
+    refused = there.json(500, {"cause": "that name is already in use", "message": TAKEN.format(ID)})
+
+    def create(handler, request) -> None:
+        handler.read_body(request)
+        handler.reply(*(there.json(201, {"Id": "new"}) if REMOVE in there.seen else refused))
+
+    there.on("POST /containers/create", create)
+    there.on(REMOVE, [])
+    assert cut_off.leaves(FROZEN, None).take_up("restore") is None
+    assert there.request(REMOVE).query["force"] == "false"
+    assert cut_off.started_here
+
+
+def test_restore_that_may_still_be_under_way_keeps_its_files(cut_off) -> None:
+    refused = cut_off.destination.json(500, {"cause": "that name is already in use", "message": TAKEN.format(ID)})
+    cut_off.destination.on("POST /containers/create", refused)
+    assert cut_off.leaves(FROZEN, None).failed("restore").facts["location"] == "unknown"
+    assert REMOVE not in cut_off.destination.seen
+
+
+def test_what_somebody_else_has_in_the_store_stays(cut_off) -> None:
+    refused = cut_off.destination.json(500, {"cause": "that name is already in use", "message": TAKEN.format("e" * 64)})
+    cut_off.destination.on("POST /containers/create", refused)
+    error = cut_off.leaves(FROZEN, None).failed("restore")
+    assert error.facts["location"] == "unknown" and "already in use" in str(error)
+    assert REMOVE not in cut_off.destination.seen
+    assert not cut_off.started_here
+
+
 def test_fence_stays_while_the_destination_may_be_unpacking(cut_off, inspect_json) -> None:
     fence = inspect_json("created", Id="f" * 64, Config={"Labels": {"ferry.fence": ID}})
     cut_off.destination.on("GET /containers/web/json", 404, fence)

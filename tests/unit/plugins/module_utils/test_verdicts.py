@@ -55,8 +55,8 @@ def found(make_container, make_host, host_facts):
     return find
 
 
-def bind(source: str) -> dict:
-    return {"Type": "bind", "Source": source, "Destination": "/x"}
+def bind(source: str, **more) -> dict:
+    return {"Type": "bind", "Source": source, "Destination": "/x", **more}
 
 
 DEVICE = {"HostConfig": {"Devices": [{"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse"}]}}
@@ -106,9 +106,23 @@ CASES = [
         [("keep_source", "blocker")],
     ),
     ({"processes": ProcessFacts(io_uring=(12, 15))}, [("io_uring", "blocker")]),
-    ({"processes": None}, []),
+    ({"processes": None}, [("connections_stale", "notice")]),
     ({"container": {"Mounts": [bind("/srv/a")]}, "kinds": {"/srv/a": "absent"}}, [("bind_absent", "blocker")]),
     ({"container": {"Mounts": [bind("/srv/a")]}, "kinds": {"/srv/a": "directory"}}, [("bind_content", "notice")]),
+    ({"container": {"Mounts": [bind("/srv/a", RW=False)]}, "kinds": {"/srv/a": "file"}}, [("bind_content", "notice")]),
+    ({"container": {"Mounts": [bind("/srv/a", RW=True)]}, "kinds": {"/srv/a": "file"}}, [("bind_writable", "warning")]),
+    (
+        {
+            "container": {"Mounts": [bind("/srv/a", RW=True)]},
+            "kinds": {"/srv/a": "file"},
+            "shared": frozenset({"/srv/a"}),
+        },
+        [("bind_content", "notice")],
+    ),
+    (
+        {"container": {"Mounts": [bind("/a", RW=True), bind("/b")]}, "kinds": {"/a": "directory", "/b": "directory"}},
+        [("bind_writable", "warning"), ("bind_content", "notice")],
+    ),
     ({"container": {"Mounts": [bind("/srv/a")]}, "kinds": None}, [("paths_unknown", "notice")]),
     ({"kinds": None}, []),
     ({"container": DEVICE, "kinds": {"/dev/fuse": "device"}}, []),
@@ -148,7 +162,8 @@ CASES = [
     ({"tcp": "close", "processes": None}, [("connections_closed", "notice")]),
     ({"tcp": "close", "destination": CRUN_1_21}, [("tcp_close_unsupported", "blocker")]),
     ({"tcp": "none", "processes": ProcessFacts(connections=3)}, [("connections_open", "warning")]),
-    ({"tcp": "established", "processes": ProcessFacts(connections=3)}, []),
+    ({"tcp": "established", "processes": ProcessFacts(connections=3)}, [("connections_stale", "notice")]),
+    ({"tcp": "established", "processes": ProcessFacts(connections=3), "guarded": True}, []),
     ({"guarded": True}, []),
     ({"guarded": True, "there": {"programs": frozenset({"criu"})}}, [("nft_absent", "blocker")]),
     # what is carried
