@@ -12,7 +12,9 @@ Sources: podman's ``libpod/container_internal_common.go`` (which members, in whi
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
+import io
 import json
 import lzma
 import os
@@ -26,6 +28,13 @@ from dataclasses import dataclass, field
 
 from ansible_collections.ferry.podman.plugins.module_utils import _criu
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, DependencyError
+from ansible_collections.ferry.podman.plugins.module_utils._lint import (
+    DELETED_FILES,
+    NO_LIMITS,
+    ROOTFS_DIFF,
+    Limits,
+    Lint,
+)
 
 try:
     import zstandard
@@ -37,26 +46,32 @@ except ImportError:
 BLOCK = 1024 * 1024
 RECORD = 512
 END = bytes(2 * RECORD)
-ROOTFS_DIFF = "rootfs-diff.tar"
-DELETED_FILES = "deleted.files"
 VOLUME_ROOT = "FERRY.volume.root"
 """Extended header with owner, group and mode of a volume's root; vendors' keys are in capitals (pax(1))."""
 
+_REPEATED = ("path", "linkpath", "size")
 _OWNER_AND_MODE = re.compile("[0-9]{1,10}:[0-9]{1,10}:[0-7]{1,4}")
 
-MOST_JSON = 16 * BLOCK
-"""No config.dump is that large; a larger one is not read into memory."""
+MOST_JSON = 4 * BLOCK
+MOST_VALUES = 200_000
+"""No config.dump is that large, or has so many values; a larger one is not read into memory."""
 
 MOST_HEADER = BLOCK
 """Bytes of an extended header, names and attributes; tarfile would read one of any size into memory."""
 
-MOST_IMAGE = 4 * BLOCK
-MOST_PROCESSES = 4096
+MOST_IMAGE = BLOCK
+MOST_CORE = 64 * 1024
+MOST_IMAGES = 16 * BLOCK
+"""Bytes of CRIU's images that are noted: of each, of one process, and of all."""
+
+MOST_WINDOW = 64 * BLOCK
+"""Memory that a decompressor may take; 128 MiB is what zstd asks for with --ultra -22 or --long alone."""
+
+NO_EXTENDED = (tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+"""Headers about all members behind them, which gather in memory and which Go leaves out; engines write none."""
 
 EXTENDED = (
     tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
@@ -102,18 +117,59 @@ def open_archive(path: str) -> t.IO[bytes]:
     :raises DependencyError: if it is zstd and zstandard is missing.
     """
     try:
-        compression = compression_of(path)
-        if compression == "zstd":
-            _need_zstandard(f"to read {path}")
-            reader = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True, closefd=True)
-            return t.cast("t.IO[bytes]", reader)
-        if compression == "gzip":
-            return t.cast("t.IO[bytes]", gzip.open(path, "rb"))
-        if compression == "bzip2":
-            return bz2.open(path, "rb")
-        return lzma.open(path, "rb") if compression == "xz" else open(path, "rb")
+        return unpacked(open(path, "rb"), compression_of(path), path)
     except OSError as error:
         raise ArchiveError(f"The archive {path} cannot be read: {error.strerror}.") from error
+
+
+def unpacked(file: t.IO[bytes], compression: str, path: str) -> t.IO[bytes]:
+    """Read a compressed file decompressed; the result owns the file.
+
+    :param path: for messages.
+    :raises DependencyError: if it is zstd and zstandard is missing.
+    """
+    if compression == "zstd":
+        _need_zstandard(f"to read {path}")
+        window = zstandard.ZstdDecompressor(max_window_size=MOST_WINDOW)
+        return t.cast("t.IO[bytes]", window.stream_reader(file, read_across_frames=True, closefd=True))
+    if compression == "gzip":
+        return t.cast("t.IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb"))
+    if compression == "bzip2":
+        return bz2.BZ2File(file, "rb")
+    return t.cast("t.IO[bytes]", _Xz(file)) if compression == "xz" else file
+
+
+class _Xz(io.RawIOBase):
+    """As lzma.LZMAFile, with a limit for the memory that a hostile header can ask for."""
+
+    def __init__(self, file: t.IO[bytes]) -> None:
+        self._file = file
+        self._decompressor: lzma.LZMADecompressor | None = None
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int:
+        found = b""
+        while not found:
+            if self._decompressor is None or self._decompressor.eof:
+                self._left = (self._decompressor.unused_data if self._decompressor else b"") or self._file.read(BLOCK)
+                if not self._left:
+                    return 0
+                self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_WINDOW + 4 * BLOCK)
+            elif self._decompressor.needs_input:
+                self._left = self._file.read(BLOCK)
+                if not self._left:
+                    raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            found = self._decompressor.decompress(self._left, len(buffer))
+            self._left = b""
+        buffer[: len(found)] = found
+        return len(found)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def compressor(file: t.IO[bytes], compression: str, level: int | None) -> t.IO[bytes]:
@@ -156,6 +212,8 @@ class Contents:
     images: dict[str, bytes] = field(default_factory=dict)
     needs_previous: bool = False
     volume_roots: dict[str, str] = field(default_factory=dict)
+    devices: list[str] = field(default_factory=list)
+    noted: int = 0
 
     @property
     def config(self) -> dict[str, t.Any]:
@@ -232,7 +290,16 @@ class Member:
 
 
 class _Info(tarfile.TarInfo):
-    """A header; tarfile alone takes a damaged one, or none, for the end of the archive."""
+    """A header; tarfile alone takes a damaged one, or none, for the end of the archive.
+
+    Each stream has a class of its own, whose ``before`` are the extended headers in front of the member.
+    """
+
+    before: t.ClassVar[list[bytes]] = []
+
+    @classmethod
+    def of_one_stream(cls) -> type[_Info]:
+        return type("_Info", (cls,), {"before": []})
 
     @classmethod
     def frombuf(cls, buf: t.Any, encoding: str, errors: str) -> tarfile.TarInfo:  # type: ignore[override]
@@ -244,9 +311,22 @@ class _Info(tarfile.TarInfo):
             info = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             raise ArchiveError(f"The archive is damaged or not a tar: {error}.") from error
-        if info.type in EXTENDED and info.size > MOST_HEADER:
-            raise ArchiveError(f"The archive has an extended header of {info.size} bytes; no checkpoint has such.")
+        cls._check_extended(info)
         return info
+
+    @classmethod
+    def _check_extended(cls, info: tarfile.TarInfo) -> None:
+        if info.type in NO_EXTENDED:
+            raise ArchiveError(f"The archive has a header of type {info.type!r}; no checkpoint has such.")
+        if info.type not in EXTENDED:
+            cls.before.clear()
+            return
+        if info.size > MOST_HEADER:
+            raise ArchiveError(f"The archive has an extended header of {info.size} bytes; no checkpoint has such.")
+        if info.type in cls.before or (cls.before and tarfile.XHDTYPE in (info.type, *cls.before)):
+            # tarfile keeps all of a chain in memory, and other readers take another one of several names.
+            raise ArchiveError("The archive has several names for one member.")
+        cls.before.append(info.type)
 
 
 def members(source: Reader) -> Iterator[Member]:
@@ -254,12 +334,14 @@ def members(source: Reader) -> Iterator[Member]:
 
     :raises ArchiveError: if it is damaged or cut short anywhere.
     """
+    kind = _Info.of_one_stream()
     try:
-        with tarfile.open(fileobj=t.cast("t.IO[bytes]", source), mode="r|", bufsize=BLOCK, tarinfo=_Info) as tar:
+        with tarfile.open(fileobj=t.cast("t.IO[bytes]", source), mode="r|", bufsize=BLOCK, tarinfo=kind) as tar:
             while (info := tar.next()) is not None:
                 # Or the list of all members seen would grow with a hostile archive.
                 tar.members = []  # type: ignore[attr-defined]
                 _check_sense(info)
+                _keep_one_name(info)
                 yield Member(info, tar.extractfile(info) if info.isreg() else None)
             _check_end(t.cast(Reader, tar.fileobj))
     except _BROKEN as error:
@@ -267,12 +349,19 @@ def members(source: Reader) -> Iterator[Member]:
 
 
 def _check_sense(info: tarfile.TarInfo) -> None:
-    if info.issparse():
+    if info.issparse() or any(key.startswith("GNU.sparse") for key in info.pax_headers):
         # A few bytes can stand for any number of zeros; neither podman nor CRIU writes such.
         raise ArchiveError(f"The archive's {info.name} is a sparse file, which no checkpoint has.")
+    if not info.isreg() and info.size:
+        raise ArchiveError(f"The archive's {info.name} is no file and has content, which no checkpoint has.")
     if info.type not in tarfile.SUPPORTED_TYPES or info.size < 0:
         # One reader would skip its content where another takes it for members.
         raise ArchiveError(f"The archive's {info.name} has a type or size that no checkpoint has.")
+
+
+def _keep_one_name(info: tarfile.TarInfo) -> None:
+    """What goes on has the name that was looked at: a record of the extended header would win over it."""
+    info.pax_headers = {key: value for key, value in info.pax_headers.items() if key not in _REPEATED}
 
 
 def _check_end(rest: Reader) -> None:
@@ -286,26 +375,52 @@ def _check_end(rest: Reader) -> None:
         raise ArchiveError("The archive is cut short: its end is incomplete.")
 
 
-def inspect(source: Reader) -> Contents:
+class Witness(t.Protocol):
+    """Sees every member of an archive, such as the list that was signed."""
+
+    def seen(self, member: Member, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass the content on."""
+
+    def finish(self) -> None:
+        """Nothing comes any more."""
+
+
+def inspect(source: Reader, limits: Limits = NO_LIMITS, witness: Witness | None = None) -> Contents:
     """Read an archive to its end and return what it holds, without unpacking it.
 
-    :raises ArchiveError: if it is not a whole checkpoint.
+    :raises ArchiveError: if it is not a whole checkpoint, or holds what must not reach podman.
     """
-    contents = Contents()
+    contents, lint = Contents(), Lint(limits)
     for member in members(source):
-        for _block in _watched(member, contents):
+        lint.member(member.info)
+        data = _watched(member, contents, lint)
+        for _block in data if witness is None else witness.seen(member, data):
             pass
-    contents.check_whole()
+    if witness is not None:
+        witness.finish()
+    _finish(contents, lint)
     return contents
 
 
-def inspect_file(path: str) -> Contents:
+def _finish(contents: Contents, lint: Lint) -> None:
+    lint.finish()
+    contents.devices = lint.devices
+    contents.check_whole()
+
+
+def inspect_file(path: str, limits: Limits = NO_LIMITS, witness: Witness | None = None) -> Contents:
     """Like ``inspect``, of a file, compressed or not; errors name the file."""
-    with open_archive(path) as archive:
-        try:
-            return inspect(archive)
-        except ArchiveError as error:
-            raise ArchiveError(f"{path}: {error}", **error.facts) from error
+    with open_archive(path) as archive, named(path):
+        return inspect(archive, limits, witness)
+
+
+@contextlib.contextmanager
+def named(path: str) -> Iterator[None]:
+    """Have errors name the file."""
+    try:
+        yield
+    except ArchiveError as error:
+        raise ArchiveError(f"{path}: {error}", **error.facts) from error
 
 
 class RootfsAdditions:
@@ -357,6 +472,7 @@ def rewritten(
     volume_roots: dict[str, str] | None = None,
     ignore_volumes: bool = False,
     previous: Reader | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> Iterator[bytes]:
     """Pass a checkpoint on as an uncompressed tar, with what podman leaves to us put right.
 
@@ -367,13 +483,15 @@ def rewritten(
     :param volume_roots: owner, group and mode of volumes' roots, to travel with them.
     :param ignore_volumes: leave out the volumes, which podman's API always exports.
     :param previous: a pre-checkpoint whose pages go along.
-    :raises ArchiveError: if a source is damaged or cut short.
+    :raises ArchiveError: if a source is damaged or cut short, or holds what must not reach podman.
     """
+    lint = Lint(limits)
     extra = additions if additions is not None and additions.paths else None
     for member in members(source):
+        lint.member(member.info)
         if ignore_volumes and member.name.split("/", 1)[0] == "volumes":
             continue
-        data = _watched(member, contents)
+        data = _watched(member, contents, lint)
         root = (volume_roots or {}).get(_volume_of(member))
         if root is not None:
             member.info.pax_headers = {**member.info.pax_headers, VOLUME_ROOT: root}
@@ -392,31 +510,35 @@ def rewritten(
             yield from _entry(_resized(member.info, len(text)), [text])
         else:
             yield from _entry(member.info, data)
-    contents.check_whole()
+    _finish(contents, lint)
     if extra is not None:
         info = tarfile.TarInfo(ROOTFS_DIFF)
         info.size, info.mode = extra.size + len(END), 0o600
         yield from _entry(info, _chained(extra.chunks(), iter([END])))
     if previous is not None:
-        yield from _previous(previous)
+        yield from _previous(previous, limits, contents)
     yield END
 
 
-def _previous(source: Reader) -> Iterator[bytes]:
+def _previous(source: Reader, limits: Limits, contents: Contents) -> Iterator[bytes]:
     """The pages of a pre-checkpoint; the rest of it is older than the checkpoint's own."""
-    seen = Contents()
+    seen, lint = Contents(), Lint(limits)
     for member in members(source):
-        data = _watched(member, seen)
+        lint.member(member.info)
+        data = _watched(member, seen, lint)
         if member.name.split("/", 1)[0] == "pre-checkpoint":
+            if member.name in contents.sizes:
+                raise ArchiveError(f"Both archives have {member.name!r}.")
             yield from _entry(member.info, data)
         else:
             for _block in data:
                 pass
+    lint.finish()
     if not seen.is_pre_checkpoint:
         raise ArchiveError("The previous archive is not a pre-checkpoint: it has no pre-checkpoint directory.")
 
 
-def _watched(member: Member, contents: Contents) -> Iterator[bytes]:
+def _watched(member: Member, contents: Contents, lint: Lint) -> Iterator[bytes]:
     """The data of a member; documents and small images are noted as they pass."""
     contents.sizes[member.name] = member.info.size if member.info.isreg() else 0
     root, volume = member.info.pax_headers.get(VOLUME_ROOT), _volume_of(member)
@@ -426,12 +548,13 @@ def _watched(member: Member, contents: Contents) -> Iterator[bytes]:
         contents.volume_roots[volume] = root
     if member.name == "checkpoint/parent" and member.info.issym():
         contents.needs_previous = True
+    data = lint.watched(member.name, member.chunks())
     most = _wanted(member, contents)
     if most == 0:
-        yield from member.chunks()
+        yield from data
         return
     noted = bytearray()
-    for block in member.chunks():
+    for block in data:
         noted += block
         if len(noted) > most:
             raise ArchiveError(f"The archive's {member.name} is larger than {most} bytes.")
@@ -440,6 +563,7 @@ def _watched(member: Member, contents: Contents) -> Iterator[bytes]:
         contents.documents[member.name] = _document(member.name, bytes(noted))
     else:
         contents.images[member.name] = bytes(noted)
+        contents.noted += len(noted)
 
 
 def _volume_of(member: Member) -> str:
@@ -457,14 +581,28 @@ def _wanted(member: Member, contents: Contents) -> int:
     if member.name in ("stats-dump", "checkpoint/pstree.img"):
         return MOST_IMAGE
     is_core = member.name.startswith("checkpoint/core-") and member.name.endswith(".img")
-    return MOST_IMAGE if is_core and len(contents.images) < MOST_PROCESSES else 0
+    return MOST_CORE if is_core and member.info.size <= MOST_CORE and contents.noted < MOST_IMAGES else 0
 
 
 def _document(name: str, text: bytes) -> t.Any:
+    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise ArchiveError(f"The archive's {name} has more than {MOST_VALUES} values.")
     try:
-        return json.loads(text)
+        document = json.loads(text, object_pairs_hook=lambda pairs: _object(name, pairs))
+        keys = [key.casefold() for key in document] if isinstance(document, dict) else []
     except (ValueError, RecursionError) as error:
         raise ArchiveError(f"The archive's {name} is not JSON: {error}.") from error
+    if len(set(keys)) < len(keys):
+        # Go does not distinguish them by case, and takes the last.
+        raise ArchiveError(f"The archive's {name} has a key twice.")
+    return document
+
+
+def _object(name: str, pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ArchiveError(f"The archive's {name} has a key twice.")
+    return found
 
 
 def _entry(info: tarfile.TarInfo, data: Iterable[bytes]) -> Iterator[bytes]:
@@ -485,14 +623,12 @@ def _entry(info: tarfile.TarInfo, data: Iterable[bytes]) -> Iterator[bytes]:
 
 def _renamed(info: tarfile.TarInfo, name: str) -> tarfile.TarInfo:
     info.name = name
-    # A record of the extended header would win over the name.
-    info.pax_headers = {key: value for key, value in info.pax_headers.items() if key != "path"}
+    _keep_one_name(info)
     return info
 
 
 def _resized(info: tarfile.TarInfo, size: int) -> tarfile.TarInfo:
     info.size = size
-    info.pax_headers = {key: value for key, value in info.pax_headers.items() if key != "size"}
     return info
 
 

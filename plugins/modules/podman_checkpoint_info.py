@@ -232,14 +232,10 @@ import os
 from collections.abc import Iterator
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
-from ansible_collections.ferry.podman.plugins.module_utils._archive import (
-    ROOTFS_DIFF,
-    Contents,
-    compression_of,
-    inspect_file,
-)
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, compression_of, inspect_file
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._lint import ROOTFS_DIFF
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 
 

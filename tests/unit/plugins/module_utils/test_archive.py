@@ -88,12 +88,12 @@ def test_volumes_are_those_with_content_in_the_archive(archives) -> None:
     also = [
         archives.directory("volumes"),
         archives.entry("volumes/b.c.tar", bytes(1024)),
-        archives.entry("volumes/a.tar", bytes(512)),
+        archives.entry("volumes/a.tar", bytes(1536)),
         archives.entry("volumes/a.txt"),
     ]
     contents = inspected(archives.checkpoint(*also))
     assert contents.volumes == ["a", "b.c"]
-    assert contents.size_of("volumes/") == 1536
+    assert contents.size_of("volumes/") == 2560
 
 
 def test_pre_checkpoint_has_pages_and_no_processes(archives) -> None:
@@ -221,7 +221,7 @@ def test_pre_checkpoint_needs_no_inventory(archives) -> None:
 @pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE])
 def test_document_must_be_a_file(archives, name, kind) -> None:
     other = archives.entry(name, type=kind, linkname="spec.dump" if kind == tarfile.SYMTYPE else "")
-    assert f"it has no {name}" in damaged(archives.pack([*archives.members(without=[name]), other]))
+    assert repr(name) in damaged(archives.pack([*archives.members(without=[name]), other]))
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b'{"id": 1,}'])
@@ -383,23 +383,19 @@ def test_nothing_changes_without_a_reason(archives, kind) -> None:
     archive = archives.checkpoint(
         archives.link("checkpoint/parent", "../pre-checkpoint"),
         archives.entry("checkpoint/core-1.img", b"core", uid=1000, gid=70000, mode=0o4755, mtime=1_234_567_890),
-        archives.entry("volumes/" + "d" * 90 + "/" + "v" * 60 + ".tar", bytes(700)),
-        archives.entry("devices/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
-        archives.entry("pipe", type=tarfile.FIFOTYPE),
-        archives.entry("hard", type=tarfile.LNKTYPE, linkname="spec.dump"),
+        archives.entry("volumes/" + "d" * 90 + "/" + "v" * 60 + ".tar", bytes(1024)),
         archives.rootfs_diff(archives.entry("bin/ping", b"ELF", pax_headers=xattrs)),
-        archives.entry("with-attributes", b"x", pax_headers=xattrs),
+        archives.entry("artifacts/with-attributes", b"x", pax_headers=xattrs),
         kind=kind,
     )
     before, after = archives.unpack(archive), archives.unpack(rewrite(archive))
     assert [data for _info, data in after] == [data for _info, data in before]
     assert [attributes(info) for info, _data in after] == [attributes(info) for info, _data in before]
-    assert [(i.devmajor, i.devminor) for i, _d in after if i.ischr()] == [(1, 3)]
 
 
 def test_names_that_are_no_text_stay(archives) -> None:
     name = "volumes/\udcff\udcfe.tar"
-    archive = archives.checkpoint(archives.entry(name, b"x"), kind=tarfile.GNU_FORMAT)
+    archive = archives.checkpoint(archives.entry(name, bytes(1024)), kind=tarfile.GNU_FORMAT)
     assert name in archives.names(rewrite(archive))
 
 
@@ -419,7 +415,7 @@ def test_result_is_a_tar_of_whole_records(archives) -> None:
 
 
 def test_contents_are_known_when_the_archive_has_gone_by(archives) -> None:
-    archive = archives.checkpoint(archives.entry("volumes/data.tar", bytes(512)))
+    archive = archives.checkpoint(archives.entry("volumes/data.tar", bytes(1024)))
     contents = Contents()
     for _chunk in rewritten(io.BytesIO(archive), contents):
         pass
@@ -439,10 +435,10 @@ def test_incomplete_checkpoint_never_gets_its_end(archives) -> None:
 
 def test_volumes_can_be_left_out(archives) -> None:
     volume = [archives.directory("volumes"), archives.entry("volumes/data.tar", bytes(5000))]
-    archive = archives.checkpoint(*volume, archives.entry("volumesque"))
+    archive = archives.checkpoint(*volume, archives.entry("stats-dump"))
     left = [name for name in archives.names(archive) if name not in ("volumes", "volumes/data.tar")]
     assert archives.names(rewrite(archive, ignore_volumes=True)) == left
-    assert "volumesque" in left
+    assert "stats-dump" in left
     assert "volumes/data.tar" in archives.names(rewrite(archive))
 
 
@@ -476,7 +472,7 @@ def test_contents_tell_the_config_that_came(archives) -> None:
 
 
 def test_roots_of_volumes_travel_with_them(archives) -> None:
-    volumes = [archives.entry(f"volumes/{name}.tar", bytes(512)) for name in ("data", "other")]
+    volumes = [archives.entry(f"volumes/{name}.tar", bytes(1024)) for name in ("data", "other")]
     archive = archives.checkpoint(*volumes)
     sent = rewrite(archive, volume_roots={"data": "1000:1000:2770", "absent": "0:0:700"})
     assert inspected(sent).volume_roots == {"data": "1000:1000:2770"}
@@ -495,7 +491,7 @@ def test_root_of_a_volume_that_makes_no_sense_is_refused(archives, root) -> None
 
 def test_root_of_what_is_no_volume_is_none(archives) -> None:
     header = {_archive.VOLUME_ROOT: "0:0:700"}
-    assert inspected(archives.checkpoint(archives.entry("spec.txt", pax_headers=header))).volume_roots == {}
+    assert inspected(archives.checkpoint(archives.entry("ctr.log", pax_headers=header))).volume_roots == {}
 
 
 def test_pages_of_the_previous_archive_go_along(archives) -> None:
@@ -778,8 +774,8 @@ def test_missing_zstandard_is_told_where_it_is_needed(tmp_path, monkeypatch) -> 
 
 
 def test_memory_stays_small_however_many_members_there_are(archives) -> None:
-    info, _data = archives.entry("checkpoint/x")
-    archive = io.BytesIO(info.tobuf(tarfile.USTAR_FORMAT) * 10_000 + archives.checkpoint())
+    headers = [archives.entry(f"checkpoint/{number}")[0].tobuf(tarfile.USTAR_FORMAT) for number in range(10_000)]
+    archive = io.BytesIO(b"".join(headers) + archives.checkpoint())
     tracemalloc.start()
     try:
         inspect(archive)

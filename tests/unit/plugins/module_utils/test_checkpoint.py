@@ -284,7 +284,7 @@ def test_checkpoint_into_an_archive(checkpointer, podman, make_container, archiv
 
 
 def test_volumes_can_stay_out_of_the_archive(checkpointer, podman, make_container, archives, tmp_path) -> None:
-    podman.on(CHECKPOINT, podman.archive(archives.checkpoint(archives.entry("volumes/data.tar", bytes(512)))))
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint(archives.entry("volumes/data.tar", bytes(1024)))))
     checkpointer(tmp_path / "with", compression="none").run(make_container())
     checkpointer(tmp_path / "without", compression="none", ignore_volumes=True).run(make_container())
     assert inspect_file(str(tmp_path / "with")).volumes == ["data"]
@@ -293,7 +293,7 @@ def test_volumes_can_stay_out_of_the_archive(checkpointer, podman, make_containe
 
 def test_roots_of_volumes_are_in_the_archive(checkpointer, podman, make_container, archives, tmp_path) -> None:
     (tmp_path / "data").mkdir(mode=0o750)
-    podman.on(CHECKPOINT, podman.archive(archives.checkpoint(archives.entry("volumes/data.tar", bytes(512)))))
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint(archives.entry("volumes/data.tar", bytes(1024)))))
     volume = {"Type": "volume", "Name": "data", "Source": str(tmp_path / "data"), "Destination": "/data"}
     checkpointer(tmp_path / "web.tar").run(make_container(Mounts=[volume]))
     assert inspect_file(str(tmp_path / "web.tar")).volume_roots == {"data": f"{os.getuid()}:{os.getgid()}:750"}

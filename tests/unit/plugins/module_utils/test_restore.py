@@ -243,7 +243,7 @@ PUT = f"PUT /containers/{ID}/archive"
 @pytest.fixture
 def archive_with_a_root(archives) -> io.BytesIO:
     header = {"FERRY.volume.root": "999:999:700"}
-    return io.BytesIO(archives.checkpoint(archives.entry("volumes/data.tar", bytes(512), pax_headers=header)))
+    return io.BytesIO(archives.checkpoint(archives.entry("volumes/data.tar", bytes(1024), pax_headers=header)))
 
 
 def test_roots_of_volumes_are_set_when_it_runs(restorer, podman, archive_with_a_root, inspect_json) -> None:
