@@ -106,7 +106,11 @@ def compression_of(path: str) -> str:
     :raises OSError: if it cannot be read.
     """
     with open(path, "rb") as file:
-        head = file.read(8)
+        return compression_by(file.read(8))
+
+
+def compression_by(head: bytes) -> str:
+    """As ``compression_of``, by a file's first 8 bytes."""
     return next((name for magic, name in MAGIC if head.startswith(magic)), "none")
 
 

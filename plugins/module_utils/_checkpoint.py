@@ -26,7 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     facts_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
-from ansible_collections.ferry.podman.plugins.module_utils._files import ArchiveFile, describe_file
+from ansible_collections.ferry.podman.plugins.module_utils._files import ArchiveFile, describe_file, write_beside
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
     Container,
@@ -44,6 +44,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
     list_changes,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import finish_stop, kept_safe
+from ansible_collections.ferry.podman.plugins.module_utils._signature import LIST, SIGNATURE, list_of, sign
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots, without_copy_up
 
 RETRY_DELAY = 0.5
@@ -70,6 +71,7 @@ class CheckpointRequest:
     :param dest: path of the archive, or None.
     :param compression: zstd, gzip or none.
     :param retries: how many more times a dump is tried that failed for a passing reason.
+    :param sign_key: path of the ssh key that the archive is signed with, or None.
     """
 
     options: CheckpointOptions
@@ -78,6 +80,7 @@ class CheckpointRequest:
     compress_level: int | None = None
     ignore_volumes: bool = False
     retries: int = 3
+    sign_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,18 @@ class Checkpointer:
             "image_id": subject.image_id,
             "statistics": contents.statistics,
             **describe_file(path),
+            **self._signed_before(path),
         }
+
+    def _signed_before(self, path: str) -> Json:
+        if self.request.sign_key is None:
+            return {}
+        if not os.path.isfile(path + LIST) or not os.path.isfile(path + SIGNATURE):
+            raise FerryError(
+                f"The archive {path} is there already, and nobody has signed it.",
+                remedy="Move it away, or have it checkpointed again once the container has been restored from it.",
+            )
+        return {"manifest": path + LIST}
 
     def _imaged_before(self, container: Container) -> Json | None:
         image = self.client.image(t.cast(str, self.request.options.create_image))
@@ -221,6 +235,7 @@ class Checkpointer:
             with way_back(self.client, container, request.options):
                 chunks = self.export(container, contents, file.scratch(), policy)
                 file.write(chunks, request.compression, request.compress_level)
+                signed = self._sign(file)
                 file.commit()
         return {
             **_described(container),
@@ -229,7 +244,18 @@ class Checkpointer:
             "digest": file.digest,
             "compression": request.compression,
             "statistics": contents.statistics,
+            **signed,
         }
+
+    def _sign(self, file: ArchiveFile) -> Json:
+        """Write a signed list of the archive's members beside it; first, so that no archive waits for its signature."""
+        if self.request.sign_key is None:
+            return {}
+        with file.written(self.request.compression) as archive:
+            text = list_of(archive)
+        write_beside(file.path + SIGNATURE, sign(text, self.request.sign_key))
+        write_beside(file.path + LIST, text)
+        return {"manifest": file.path + LIST}
 
     def export(
         self,

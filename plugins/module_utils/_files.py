@@ -15,7 +15,7 @@ import tempfile
 import typing as t
 from collections.abc import Iterable
 
-from ansible_collections.ferry.podman.plugins.module_utils._archive import compression_of, compressor
+from ansible_collections.ferry.podman.plugins.module_utils._archive import compression_of, compressor, unpacked
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 
 PARTIAL = ".partial"
@@ -59,6 +59,10 @@ class ArchiveFile:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
+    def written(self, compression: str) -> t.IO[bytes]:
+        """What has been written, to be read again, decompressed."""
+        return unpacked(open(self._temporary, "rb"), compression, self.path)
+
     def _sha256(self) -> str:
         self._file.seek(0)
         digest = hashlib.sha256()
@@ -91,6 +95,16 @@ class ArchiveFile:
         # Closing writes what is still in the buffer, and fails once more where the disk is full.
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def write_beside(path: str, text: bytes) -> None:
+    """Write a small file the same way.
+
+    :raises FerryError: if the file system refuses.
+    """
+    with ArchiveFile(path) as file:
+        file.write([text], "none", None)
+        file.commit()
 
 
 def _remove_abandoned(directory: str, prefix: str) -> None:

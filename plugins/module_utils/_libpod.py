@@ -118,6 +118,17 @@ class HostInfo:
         return str(self.raw["store"]["graphRoot"])
 
     @property
+    def graph_root_size(self) -> int | None:
+        """Bytes of the file system where podman keeps containers; None where it does not tell."""
+        return int(self.raw["store"].get("graphRootAllocated") or 0) or None
+
+    @property
+    def graph_root_free(self) -> int | None:
+        """Bytes that are free where podman keeps containers; None where it does not tell."""
+        size = self.graph_root_size
+        return None if size is None else size - int(self.raw["store"].get("graphRootUsed") or 0)
+
+    @property
     def temporary_directory(self) -> str:
         """Where the service spools archives, in and out."""
         return str(self.raw["store"].get("imageCopyTmpDir") or "/var/tmp")

@@ -107,6 +107,16 @@ options:
     description: Include file locks. Without it, a container that holds any cannot be checkpointed.
     type: bool
     default: false
+  sign_key:
+    description:
+      - Path of an ssh key on the host that the module runs on, to sign the archive with. Only with O(dest).
+      - It is a private key without a passphrase, or a public key whose private one C(ssh-agent) holds. It is tried
+        before anything is touched.
+      - Beside the archive there are then C(ARCHIVE.manifest), with SHA-256, size and name of each member, and
+        C(ARCHIVE.manifest.sig), which C(ssh-keygen -Y sign) has made in the namespace C(checkpoint@ferry.podman).
+        Bring both along with the archive.
+      - M(ferry.podman.podman_restore) verifies them with O(ferry.podman.podman_restore#module:allowed_signers).
+    type: path
   retries:
     description:
       - How many more times to try when the dump failed because a client was connecting at that very moment. The
@@ -132,6 +142,7 @@ attributes:
       - O(leave_running) and O(pre_checkpoint) leave the container running, so every run makes a new checkpoint.
 requirements:
   - zstandard, for O(compress=zstd)
+  - C(ssh-keygen) of OpenSSH 8.2 or newer, for O(sign_key)
 seealso:
   - module: ferry.podman.podman_restore
   - module: ferry.podman.podman_checkpoint_info
@@ -152,6 +163,12 @@ EXAMPLES = r"""
     dest: /var/backups/checkpoints/db.tar.zst
     tcp_established: true
     file_locks: true
+
+- name: Take one that another host shall know for ours
+  ferry.podman.podman_checkpoint:
+    name: db
+    dest: /var/backups/checkpoints/db.tar.zst
+    sign_key: /root/.ssh/checkpoints
 
 - name: Save every running container, and let them run on
   ferry.podman.podman_checkpoint:
@@ -202,6 +219,11 @@ containers:
       description: Path of the archive.
       type: str
       returned: with O(dest)
+    manifest:
+      description: Path of the list of members that was signed.
+      type: str
+      returned: with O(sign_key), not in check mode
+      sample: /var/backups/checkpoints/db.tar.zst.manifest
     compression:
       description: Compression of the archive.
       type: str
@@ -271,6 +293,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     LibpodClient,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule, select_containers
+from ansible_collections.ferry.podman.plugins.module_utils._signature import sign
 
 
 def check_options(params: dict, names: list[str]) -> None:
@@ -280,6 +303,8 @@ def check_options(params: dict, names: list[str]) -> None:
         raise FerryError("ignore_rootfs has a meaning only with dest or create_image.")
     if params["ignore_volumes"] and not exports:
         raise FerryError("ignore_volumes has a meaning only with dest.")
+    if params["sign_key"] is not None and not exports:
+        raise FerryError("sign_key has a meaning only with dest.")
     level, most = params["compress_level"], {"zstd": 19, "gzip": 9, "none": 0}[params["compress"]]
     if level is not None and not 1 <= level <= most:
         raise FerryError(f"compress_level {level} is not from 1 to {most}, the range of {params['compress']}.")
@@ -316,6 +341,7 @@ def request_for(params: dict, name: str) -> CheckpointRequest:
         compress_level=params["compress_level"],
         ignore_volumes=params["ignore_volumes"],
         retries=params["retries"],
+        sign_key=params["sign_key"],
     )
 
 
@@ -323,6 +349,9 @@ def plan(module: FerryModule, client: LibpodClient, host: HostInfo) -> list:
     """What to do for each container; all reasons against it come from here."""
     names = select_containers(client, module.params, lambda container: container.running)
     check_options(module.params, names)
+    if module.params["sign_key"] is not None:
+        # A key that does not work must not be found out when the container is frozen.
+        sign(b"", module.params["sign_key"])
     findings: list[_compat.Finding] = []
     steps = []
     for name in names:
@@ -392,6 +421,7 @@ def main() -> None:
             "with_previous": {"type": "bool", "default": False},
             "file_locks": {"type": "bool", "default": False},
             "retries": {"type": "int", "default": 3},
+            "sign_key": {"type": "path", "no_log": False},
         },
         mutually_exclusive=[
             ("name", "all", "latest"),

@@ -17,6 +17,9 @@ description:
   - An archive is read to its end and compared with the host before Podman sees a byte of it. Every reason against
     it is given at once and nothing is touched.
   - When a restore fails later, the half-made container and the volumes that it brought are removed again.
+  - Podman unpacks an archive as root and follows the links in it. So archives with links, devices, names that lead
+    out of it, members that no checkpoint has, or headers that two programs would read differently, in the archive
+    itself or in the tars inside, are always refused.
 options:
   name:
     description:
@@ -40,7 +43,9 @@ options:
     description:
       - Path of a checkpoint archive on the host that the module runs on, compressed with zstd, gzip, bzip2, xz or
         not at all.
-      - An archive is a program with its memory. Restore only those that you or someone whom you trust has made.
+      - An archive is a program with its memory. Restore only those that you or someone whom you trust has made; with
+        O(allowed_signers), that is verified. Neither the check of the archive's form nor O(policy) makes an archive
+        harmless whose maker is not; they stop what has no business in one.
     type: path
     aliases: [import]
   image:
@@ -110,6 +115,89 @@ options:
       - Name or ID of the pod that the container is put into. It must share the namespaces that the old one shared.
       - Only with O(src) or O(image), and only for containers that were in a pod.
     type: str
+  policy:
+    description:
+      - What the checkpoint may ask of the host, by its C(spec.dump) and C(config.dump). Anything beyond is refused.
+      - Without this option everything is allowed, and what would not be by an empty policy is among RV(findings), as
+        notices.
+      - An empty policy, C({}), allows what every container of podman has.
+      - Only with O(src).
+    type: dict
+    suboptions:
+      privileged:
+        description: A privileged container, with its capabilities and devices, without seccomp and LSM.
+        type: bool
+        default: false
+      host_namespaces:
+        description: Namespaces of the host that it may use.
+        type: list
+        elements: str
+        choices: [pid, network, ipc, uts, mount, cgroup]
+        default: []
+      bind_mounts:
+        description: Paths of the host that it may mount, and everything below them. Its volumes need not be named.
+        type: list
+        elements: str
+        default: []
+      devices:
+        description: Devices of the host that it may have, such as V(/dev/fuse), and names of CDI devices.
+        type: list
+        elements: str
+        default: []
+      device_nodes:
+        description: Whether device nodes may be among its files and in its volumes.
+        type: bool
+        default: false
+      capabilities:
+        description: The capabilities that it may have, with or without C(CAP_). By default those that podman gives.
+        type: list
+        elements: str
+      unconfined:
+        description: Whether it may run without seccomp, and without AppArmor or SELinux where the host has them.
+        type: bool
+        default: false
+      hooks:
+        description: Paths of OCI hooks that it may have. These are programs that run on the host.
+        type: list
+        elements: str
+        default: []
+      annotations:
+        description:
+          - Annotations that it may have of those that OCI runtimes act upon, which are C(org.criu.*), C(cdi.k8s.io/*),
+            C(run.oci.*) and C(org.systemd.property.*).
+        type: list
+        elements: str
+        default: []
+      secrets:
+        description: Secrets of the host that it may get.
+        type: list
+        elements: str
+        default: []
+      no_new_privileges:
+        description: Whether it must have been made with C(--security-opt no-new-privileges).
+        type: bool
+        default: false
+  allowed_signers:
+    description:
+      - Path of a file of allowed signers, as in C(ssh-keygen(1\)), on the host that the module runs on.
+      - The archive must have been signed by one of them, see O(ferry.podman.podman_checkpoint#module:sign_key), and
+        be what was signed. It is refused otherwise, before Podman sees a byte of it. The same goes for O(previous).
+      - A signature tells who made the archive, not which of that one's archives it is; compare RV(containers[].name).
+      - Only with O(src).
+    type: path
+  signer:
+    description: The one in O(allowed_signers) who must have signed it. By default any of them.
+    type: str
+  max_size:
+    description:
+      - How large the archive may be when it is unpacked, as in V(20G).
+      - By default as large as the file system where podman keeps containers, and for an archive that is to be
+        restored now, as the space that is free there.
+    type: str
+  max_members:
+    description: How many members the archive may have, without those of the tars inside.
+    type: int
+    default: 100000
 extends_documentation_fragment:
   - ferry.podman._connection
   - ferry.podman._attributes
@@ -130,6 +218,7 @@ attributes:
         runs that has the same image.
 requirements:
   - zstandard, for archives that are compressed with zstd
+  - C(ssh-keygen) of OpenSSH 8.2 or newer, for O(allowed_signers)
 seealso:
   - module: ferry.podman.podman_checkpoint
   - name: podman-container-restore
@@ -153,6 +242,15 @@ EXAMPLES = r"""
   ferry.podman.podman_restore:
     image: registry.example.com/warm/app:1
     new_name: [app1, app2, app3]
+
+- name: Restore what somebody else has made, and nothing that asks for more than a web server needs
+  ferry.podman.podman_restore:
+    src: /srv/incoming/web.tar.zst
+    allowed_signers: /etc/ferry/allowed_signers
+    signer: build@example.com
+    policy:
+      bind_mounts: [/srv/www]
+      capabilities: [NET_BIND_SERVICE, SETUID, SETGID, CHOWN]
 
 - name: Restore a copy on another port
   ferry.podman.podman_restore:
@@ -201,6 +299,11 @@ containers:
       description: Microseconds that the OCI runtime took.
       type: int
       returned: when it was restored now
+signed_by:
+  description: Who has signed the archive, as O(allowed_signers) names it.
+  returned: with O(allowed_signers), when it was restored or would be
+  type: str
+  sample: build@example.com
 findings:
   description: Why it was refused, or what was found besides. See the table of findings in the documentation.
   returned: when there are any
@@ -208,7 +311,7 @@ findings:
   elements: dict
   contains:
     code: {description: Stable name of the reason., type: str, sample: image_absent}
-    severity: {description: V(blocker) or V(warning)., type: str}
+    severity: {description: 'V(blocker), V(warning) or V(notice).', type: str}
     message: {description: What was found., type: str}
     remedy: {description: What to do about it., type: str}
 criu_log:
@@ -218,17 +321,17 @@ criu_log:
   elements: str
 """
 
+from ansible.module_utils.common.text.formatters import human_to_bytes
+
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient, RestoreOptions
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import HostInfo, LibpodClient, RestoreOptions
+from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule, select_containers
-from ansible_collections.ferry.podman.plugins.module_utils._restore import (
-    Restorer,
-    image_subject,
-    inspect_pair,
-    restore_file,
-)
+from ansible_collections.ferry.podman.plugins.module_utils._policy import Policy, policy_findings, size_findings
+from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer, image_subject
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import find_hold
+from ansible_collections.ferry.podman.plugins.module_utils._source import Archive
 
 ELSEWHERE_ONLY = ("new_name", "publish", "pod", "ignore_rootfs", "ignore_volumes")
 
@@ -241,6 +344,8 @@ def check_options(params: dict) -> None:
             raise FerryError(f"{', '.join(misplaced)}: only with src or image; a restore in place changes nothing.")
     if params["new_name"] and len(set(params["new_name"])) < len(params["new_name"]):
         raise FerryError(f"new_name has a name twice: {', '.join(params['new_name'])}.")
+    if params["max_members"] < 1:
+        raise FerryError(f"max_members is {params['max_members']}; it must be 1 or more.")
 
 
 def restorer_for(client: LibpodClient, params: dict) -> Restorer:
@@ -289,22 +394,54 @@ def restore_in_place(module: FerryModule, restorer: Restorer) -> None:
     carry_out(module, steps)
 
 
+def limits_for(params: dict, host: HostInfo) -> Limits:
+    size = host.graph_root_size
+    if params["max_size"] is not None:
+        try:
+            size = human_to_bytes(params["max_size"])
+        except ValueError as error:
+            raise FerryError(f"max_size is no size: {error}") from error
+    return Limits(size=size, members=params["max_members"])
+
+
+def policy_for(params: dict) -> Policy | None:
+    if params["policy"] is None:
+        return None
+    given = {name: value for name, value in params["policy"].items() if value is not None}
+    return Policy.of(given)
+
+
 def restore_from_archive(module: FerryModule, restorer: Restorer) -> None:
-    path, previous = module.params["src"], module.params["previous"]
-    contents = inspect_pair(path, previous)
-    subject = _compat.Subject.from_archive(contents)
-    wanted = module.params["new_name"] or [None]
-    running = running_copies(restorer, subject, wanted)
-    missing = [name for name in wanted if name not in running]
-    if missing:
-        narrowed = restorer.narrowed(module.params["new_name"] and missing)
-        findings = narrowed.archive_findings(contents, has_previous=previous is not None)
-        module.warn(_compat.refuse_blockers(f"Restoring {path}", findings))
-    steps = []
-    for name in wanted:
-        action = None if name in running else (lambda n=name: restore_file(restorer, path, subject, n, previous))
-        steps.append((running.get(name) or expected(subject, name), action))
-    carry_out(module, steps)
+    params = module.params
+    limits = limits_for(params, restorer.host)
+    with Archive(params["src"], params["previous"]) as archive:
+        contents = archive.inspect(limits, params["allowed_signers"], params["signer"])
+        if archive.signed_by is not None:
+            module.result["signed_by"] = archive.signed_by
+        subject = _compat.Subject.from_archive(contents)
+        wanted = params["new_name"] or [None]
+        running = running_copies(restorer, subject, wanted)
+        missing = [name for name in wanted if name not in running]
+        if missing:
+            narrowed = restorer.narrowed(params["new_name"] and missing)
+            findings = narrowed.archive_findings(contents, has_previous=params["previous"] is not None)
+            if params["max_size"] is None:
+                findings += size_findings(contents, restorer.host)
+            asked = policy_findings(contents, restorer.host, policy_for(params))
+            refused_or_noted(module, f"Restoring {params['src']}", findings, asked)
+        steps = []
+        for name in wanted:
+            action = None if name in running else (lambda n=name: archive.restore(restorer, subject, n, limits))
+            steps.append((running.get(name) or expected(subject, name), action))
+        carry_out(module, steps)
+
+
+def refused_or_noted(module: FerryModule, doing: str, findings: list, asked: list) -> None:
+    """What a checkpoint asks for is no warning where no policy forbids it: many ask for something."""
+    _compat.refuse_blockers(doing, findings + [finding for finding in asked if finding.severity == "blocker"])
+    module.warn(findings)
+    if asked:
+        module.result["findings"] = [finding.as_dict() for finding in asked]
 
 
 def restore_from_image(module: FerryModule, restorer: Restorer) -> None:
@@ -400,13 +537,38 @@ def main() -> None:
             "file_locks": {"type": "bool", "default": False},
             "publish": {"type": "list", "elements": "str"},
             "pod": {"type": "str"},
+            "policy": {
+                "type": "dict",
+                "options": {
+                    "privileged": {"type": "bool", "default": False},
+                    "host_namespaces": {
+                        "type": "list",
+                        "elements": "str",
+                        "choices": ["pid", "network", "ipc", "uts", "mount", "cgroup"],
+                        "default": [],
+                    },
+                    "bind_mounts": {"type": "list", "elements": "str", "default": []},
+                    "devices": {"type": "list", "elements": "str", "default": []},
+                    "device_nodes": {"type": "bool", "default": False},
+                    "capabilities": {"type": "list", "elements": "str"},
+                    "unconfined": {"type": "bool", "default": False},
+                    "hooks": {"type": "list", "elements": "str", "default": []},
+                    "annotations": {"type": "list", "elements": "str", "default": []},
+                    "secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
+                    "no_new_privileges": {"type": "bool", "default": False},
+                },
+            },
+            "allowed_signers": {"type": "path"},
+            "signer": {"type": "str"},
+            "max_size": {"type": "str"},
+            "max_members": {"type": "int", "default": 100000},
         },
         mutually_exclusive=[
             ("name", "all", "latest", "src", "image"),
             ("new_name", "tcp_established"),
             ("tcp_established", "tcp_close"),
         ],
-        required_by={"previous": "src"},
+        required_by={"previous": "src", "policy": "src", "allowed_signers": "src", "signer": "allowed_signers"},
     ).run(restore)
 
 

@@ -28,6 +28,7 @@ DEFAULTS = {
     "with_previous": False,
     "file_locks": False,
     "retries": 3,
+    "sign_key": None,
 }
 
 

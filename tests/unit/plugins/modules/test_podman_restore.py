@@ -28,6 +28,7 @@ DEFAULTS = {
     "file_locks": False,
     "publish": None,
     "pod": None,
+    "max_members": 100000,
 }
 
 
@@ -110,7 +111,7 @@ def test_what_check_mode_can_say() -> None:
 @pytest.fixture
 def podman(libpod, info_json):
     """A host with the image, and nothing else."""
-    libpod.on("GET /info", info_json())
+    libpod.on("GET /info", info_json(store={"graphRootAllocated": 1 << 30}))
     libpod.on("GET /volumes/json", [])
     libpod.on("GET /networks/lan/json", {"name": "lan"})
     libpod.on(f"GET /images/{IMAGE_ID}/json", {"Id": IMAGE_ID})

@@ -1,0 +1,172 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""An archive file that is read more than once: looked into, and then sent to podman; and is the same each time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import typing as t
+from collections.abc import Iterator
+
+from ansible_collections.ferry.podman.plugins.module_utils._archive import (
+    BLOCK,
+    Contents,
+    Reader,
+    Witness,
+    compression_by,
+    inspect,
+    named,
+    rewritten,
+    unpacked,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json
+from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
+from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer
+from ansible_collections.ferry.podman.plugins.module_utils._signature import Comparer, signed_list
+
+
+class Source:
+    """Use it as a context manager. The file stays open: another one that takes its name is never read.
+
+    :raises ArchiveError: if it cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._compression = compression_by(os.pread(self._descriptor, 8, 0))
+        except OSError as error:
+            raise ArchiveError(f"The archive {path} cannot be read: {error.strerror}.") from error
+        self._digest = ""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        os.close(self._descriptor)
+
+    def inspect(self, limits: Limits, witness: Witness | None = None) -> Contents:
+        """Read it to its end, see what it holds, and note its digest.
+
+        :raises ArchiveError: if it is not a whole checkpoint, or holds what must not reach podman.
+        """
+        digested = _Digested(self._descriptor)
+        with named(self.path), unpacked(t.cast("t.IO[bytes]", digested), self._compression, self.path) as archive:
+            contents = inspect(archive, limits, witness)
+            self._digest = digested.digest()
+        return contents
+
+    @contextlib.contextmanager
+    def again(self) -> Iterator[tuple[Reader, t.Callable[[], None]]]:
+        """Read it once more. The second value must be called at the end, and raises if it has changed meanwhile."""
+        digested = _Digested(self._descriptor)
+
+        def check() -> None:
+            if digested.digest() != self._digest:
+                raise ArchiveError(f"The archive {self.path} has changed while it was read.")
+
+        with unpacked(t.cast("t.IO[bytes]", digested), self._compression, self.path) as archive:
+            yield archive, check
+
+
+class _Digested(io.RawIOBase):
+    """A file from its begin on; the digest is of all that it holds, also of what no decompressor has asked for."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._offset = 0
+        self._hash = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int:
+        block = os.pread(self._descriptor, len(buffer), self._offset)
+        self._offset += len(block)
+        self._hash.update(block)
+        buffer[: len(block)] = block
+        return len(block)
+
+    def digest(self) -> str:
+        """Read the rest, and return the digest."""
+        while self.read(BLOCK):
+            pass
+        return self._hash.hexdigest()
+
+
+class Archive:
+    """A checkpoint in one file, or in two: the pages that changed, and before them those of a pre-checkpoint.
+
+    Use it as a context manager.
+
+    :raises ArchiveError: if a file cannot be opened.
+    """
+
+    def __init__(self, path: str, previous: str | None) -> None:
+        self._stack = contextlib.ExitStack()
+        self._source = self._stack.enter_context(Source(path))
+        self._previous: Source | None = None
+        if previous is not None:
+            with contextlib.ExitStack() as opened:
+                opened.push(self._stack)
+                self._previous = self._stack.enter_context(Source(previous))
+                opened.pop_all()
+        self.signed_by: str | None = None
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stack.close()
+
+    def inspect(self, limits: Limits, allowed_signers: str | None, signer: str | None) -> Contents:
+        """Read all of it once, so that nothing broken, hostile or unsigned reaches podman.
+
+        :param allowed_signers: path of the file of those who may have signed it; None asks for no signature.
+        :raises ArchiveError: if it is not whole, or holds what must not be there.
+        :raises Unsigned: if nobody of these has signed it.
+        """
+        previous = self._previous
+        if previous is not None:
+            before = previous.inspect(limits, self._witness(previous.path, allowed_signers, signer))
+            if not before.is_pre_checkpoint:
+                raise FerryError(
+                    f"{previous.path} is not a pre-checkpoint.",
+                    remedy="Give the archive that was made with pre_checkpoint.",
+                )
+        return self._source.inspect(limits, self._witness(self._source.path, allowed_signers, signer))
+
+    def _witness(self, path: str, allowed_signers: str | None, signer: str | None) -> Witness | None:
+        if allowed_signers is None:
+            return None
+        text, self.signed_by = signed_list(path, allowed_signers, signer)
+        return Comparer(text)
+
+    def restore(self, restorer: Restorer, subject: Subject, new_name: str | None, limits: Limits) -> Json:
+        """Send it to podman and have it restored; it must be what was read before.
+
+        :raises RestoreFailed: and nothing of it is left.
+        """
+        contents = Contents()
+        with contextlib.ExitStack() as stack:
+            source, unchanged = stack.enter_context(self._source.again())
+            before, unchanged_before = None, None
+            if self._previous is not None:
+                before, unchanged_before = stack.enter_context(self._previous.again())
+
+            def whole() -> None:
+                for check in filter(None, (unchanged, unchanged_before)):
+                    check()
+
+            chunks = rewritten(source, contents, previous=before, limits=limits)
+            doing = f"Restoring container {new_name or subject.name}"
+            return restorer.import_chunks(chunks, contents, subject, new_name, doing, whole)
