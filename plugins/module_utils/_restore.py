@@ -14,13 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
-from ansible_collections.ferry.podman.plugins.module_utils._archive import (
-    Contents,
-    Reader,
-    inspect_file,
-    open_archive,
-    rewritten,
-)
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, Reader, rewritten
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     FerryError,
@@ -391,26 +385,3 @@ def _timestamp(text: str) -> float | None:
     except ValueError:
         return None
     return base.astimezone(timezone.utc).timestamp() + float(f"0.{digits or 0}")
-
-
-def restore_file(
-    restorer: Restorer, path: str, subject: _compat.Subject, new_name: str | None, previous: str | None
-) -> Json:
-    """Restore from an archive file, together with its pre-checkpoint if there is one."""
-    with contextlib.ExitStack() as stack:
-        source = stack.enter_context(open_archive(path))
-        before = stack.enter_context(open_archive(previous)) if previous else None
-        return restorer.restore_archive(source, subject, new_name, before)
-
-
-def inspect_pair(path: str, previous: str | None) -> Contents:
-    """Read both files once, so that nothing broken reaches podman.
-
-    :raises ArchiveError: if either is not whole.
-    """
-    if previous is not None and not inspect_file(previous).is_pre_checkpoint:
-        raise FerryError(
-            f"{previous} is not a pre-checkpoint.",
-            remedy="Give the archive that was made with pre_checkpoint.",
-        )
-    return inspect_file(path)

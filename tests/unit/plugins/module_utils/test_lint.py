@@ -546,8 +546,8 @@ def unpack(tar: bytes, root: pathlib.Path) -> None:
 @hypothesis.given(
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 511), st.binary(min_size=1, max_size=8)), max_size=4)
 )
-def test_damaged_archive_is_refused_or_passes(archives_module, changes) -> None:
-    archive = bytearray(archives_module)
+def test_damaged_archive_is_refused_or_passes(whole_archive, changes) -> None:
+    archive = bytearray(whole_archive)
     for block, offset, value in changes:
         start = block * 512 + offset
         archive[start : start + len(value)] = value

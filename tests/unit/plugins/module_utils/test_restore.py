@@ -26,9 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._restore import (
     checkpoint_evidence,
     gather_facts,
     image_subject,
-    inspect_pair,
     nothing_left_behind,
-    restore_file,
 )
 
 ID, IMAGE_ID, OTHER = "1f" * 32, "2e" * 32, "0a" * 32
@@ -283,29 +281,6 @@ def test_container_that_cannot_be_looked_at_was_restored(restorer, podman, archi
     podman.on(INSPECT, podman.die)
     with pytest.raises(OutcomeUnknown, match="It was restored, but cannot be looked at"):
         restorer().restore_archive(io.BytesIO(archives.checkpoint()), SUBJECT, None)
-
-
-def test_file_is_restored_with_its_previous_pages(restorer, podman, archives, inspect_json, tmp_path) -> None:
-    podman.on(IMPORT, {"Id": ID})
-    podman.on(INSPECT, inspect_json())
-    archive, previous = tmp_path / "web.tar", tmp_path / "pre.tar"
-    archive.write_bytes(archives.checkpoint(archives.link("checkpoint/parent", "../pre-checkpoint")))
-    previous.write_bytes(archives.pre_checkpoint())
-    restore_file(restorer(), str(archive), SUBJECT, None, str(previous))
-    names = archives.names(podman.request(IMPORT).body)
-    assert names[-2:] == ["pre-checkpoint", "pre-checkpoint/pages-1.img"]
-
-
-def test_pair_of_files_is_read_beforehand(archives, tmp_path) -> None:
-    archive, previous = tmp_path / "web.tar", tmp_path / "pre.tar"
-    archive.write_bytes(archives.checkpoint())
-    previous.write_bytes(archives.pre_checkpoint())
-    assert inspect_pair(str(archive), str(previous)).config["name"] == "web"
-    with pytest.raises(FerryError, match="web.tar is not a pre-checkpoint"):
-        inspect_pair(str(archive), str(archive))
-    previous.write_bytes(archives.pre_checkpoint()[:-1024])
-    with pytest.raises(ArchiveError, match="pre.tar"):
-        inspect_pair(str(archive), str(previous))
 
 
 # -- in place -------------------------------------------------------------------------------------------------
