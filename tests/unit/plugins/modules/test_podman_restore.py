@@ -84,6 +84,9 @@ def test_option_that_the_server_does_not_know_is_refused(client, libpod) -> None
         ({"src": "/a", "new_name": "b", "tcp_established": True}, "mutually exclusive: new_name|tcp_established"),
         ({"src": "/a", "tcp_close": True, "tcp_established": True}, "mutually exclusive: tcp_established|tcp_close"),
         ({"image": "x", "previous": "/b"}, "required by 'previous': src"),
+        ({"image": "x", "policy": {}}, "required by 'policy': src"),
+        ({"image": "x", "allowed_signers": "/b"}, "required by 'allowed_signers': src"),
+        ({"src": "/a", "signer": "me"}, "required by 'signer': allowed_signers"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(run_module, libpod, options, message) -> None:
@@ -179,6 +182,55 @@ def test_damaged_archive_never_reaches_podman(run_module, podman, archive, archi
     answer = run_module(podman_restore, url=podman.url, src=archive)
     assert answer["failed"] and f"{archive}: The archive is cut short" in answer["msg"]
     assert IMPORT not in podman.seen
+
+
+def test_hostile_archive_never_reaches_podman(run_module, podman, archive, archives) -> None:
+    with open(archive, "wb") as file:
+        file.write(archives.checkpoint(archives.link("ctr.log", "/etc/shadow")))
+    answer = run_module(podman_restore, url=podman.url, src=archive)
+    assert [finding["code"] for finding in answer["findings"]] == ["archive_link"]
+    assert answer["failed"] and "'ctr.log' is a link to '/etc/shadow'" in answer["msg"]
+    assert {request.method for request in podman.requests} == {"GET"}
+
+
+def test_policy_refuses_what_goes_on_without_one(run_module, podman, inspect_json, archive) -> None:
+    podman.on(IMPORT, appears(podman, inspect_json))
+    refused = run_module(podman_restore, url=podman.url, src=archive, policy={})
+    assert {finding["severity"] for finding in refused["findings"]} == {"blocker"}
+    assert "spec_namespace" in [finding["code"] for finding in refused["findings"]]
+    assert IMPORT not in podman.seen
+    spaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"]
+    policy = {"host_namespaces": spaces, "unconfined": True}
+    allowed = run_module(podman_restore, check_mode=True, url=podman.url, src=archive, policy=policy)
+    assert allowed["changed"] and "findings" not in allowed
+    done = run_module(podman_restore, url=podman.url, src=archive)
+    assert done["changed"] and {finding["severity"] for finding in done["findings"]} == {"notice"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_size": "10K"}, "would take more than 10240 bytes"),
+        ({"max_size": "much"}, "max_size is no size"),
+        ({"max_members": 3}, "more than 3 members"),
+        ({"max_members": 0}, "max_members is 0; it must be 1 or more."),
+        ({"allowed_signers": "/nowhere"}, "is not signed"),
+    ],
+)
+def test_limits_and_signers_are_asked_for(run_module, podman, archive, options, message) -> None:
+    answer = run_module(podman_restore, url=podman.url, src=archive, **options)
+    assert answer["failed"] and message in answer["msg"]
+    assert IMPORT not in podman.seen
+
+
+def test_archive_for_which_there_is_no_room_is_refused(run_module, podman, archive, info_json) -> None:
+    podman.on("GET /info", info_json(store={"graphRootAllocated": 1 << 30, "graphRootUsed": (1 << 30) - 5000}))
+    answer = run_module(podman_restore, url=podman.url, src=archive)
+    assert [finding["code"] for finding in answer["findings"]] == ["archive_too_large"]
+    podman.on("GET /info", info_json())
+    answer = run_module(podman_restore, url=podman.url, src=archive)
+    assert "would take more than 5000 bytes" in answer["msg"]
+    assert run_module(podman_restore, check_mode=True, url=podman.url, src=archive, max_size="1M")["changed"]
 
 
 def test_missing_zstandard_is_told_with_its_reason(run_module, podman, tmp_path, monkeypatch) -> None:
