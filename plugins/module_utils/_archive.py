@@ -52,7 +52,7 @@ VOLUME_ROOT = "FERRY.volume.root"
 _REPEATED = ("path", "linkpath", "size")
 _OWNER_AND_MODE = re.compile("[0-9]{1,10}:[0-9]{1,10}:[0-7]{1,4}")
 
-MOST_JSON = 4 * BLOCK
+MOST_JSON = 2 * BLOCK
 MOST_VALUES = 200_000
 """No config.dump is that large, or has so many values; a larger one is not read into memory."""
 

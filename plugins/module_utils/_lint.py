@@ -296,7 +296,9 @@ def _check_kind(name: str, info: tarfile.TarInfo) -> None:
         raise LintError("archive_special", f"The archive's {name!r} is a device, a pipe or of another special kind.")
 
 
-_SPACES = re.compile(r"[ \t\r\n]*")
+_SPACES = re.compile(rb"[ \t\r\n]*")
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.){0,32768}"')
+"""Of a path of at most 4096 bytes, which JSON may write as six characters each."""
 
 
 def deletions(text: bytes) -> Iterator[str]:
@@ -304,27 +306,28 @@ def deletions(text: bytes) -> Iterator[str]:
 
     :raises LintError: if it is no list of texts.
     """
-    found = text.decode("utf-8", "replace").strip(" \t\r\n")
-    if found in ("", "null", "[]") or (found[0], found[-1], found[1:-1].strip(" \t\r\n")) == ("[", "]", ""):
+    found = text.strip(b" \t\r\n")
+    if found in (b"", b"null") or (found[:1], found[-1:], found[1:-1].strip(b" \t\r\n")) == (b"[", b"]", b""):
         return
-    offset, before = 0, "["
+    offset, before = 0, b"["
     while found.startswith(before, offset):
-        path, offset = _string(found, _behind_spaces(found, offset + 1))
+        path, offset = _path(found, _behind_spaces(found, offset + 1))
         yield path
-        offset, before = _behind_spaces(found, offset), ","
-    if found[offset:] != "]":
+        offset, before = _behind_spaces(found, offset), b","
+    if found[offset:] != b"]":
         raise LintError("archive_deletes", NO_PATHS)
 
 
-def _string(text: str, offset: int) -> tuple[str, int]:
+def _path(text: bytes, offset: int) -> tuple[str, int]:
+    found = _TEXT.match(text, offset)
     try:
-        if text.startswith('"', offset):
-            return json.decoder.scanstring(text, offset + 1, True)  # type: ignore[attr-defined, no-any-return]
+        if found is not None:
+            return str(json.loads(found[0].decode("utf-8", "replace"))), found.end()
     except ValueError:
         pass
     raise LintError("archive_deletes", NO_PATHS)
 
 
-def _behind_spaces(text: str, offset: int) -> int:
+def _behind_spaces(text: bytes, offset: int) -> int:
     found = _SPACES.match(text, offset)
     return found.end() if found else offset

@@ -124,6 +124,7 @@ def test_policy(host: Node) -> None:
     box = host.start("counter", *flags)
     host.checkpoint(box.name, dest=ARCHIVE, compress="none")
     box.remove()
+    host.podman("volume", "rm", "it-data")
     with untouched(host):
         results = host.modules("podman_restore", {"src": ARCHIVE, "policy": {}}, {"src": ARCHIVE, "max_size": "10K"})
         assert results[0].codes == ["spec_capability", "spec_mount"]
@@ -134,6 +135,7 @@ def test_policy(host: Node) -> None:
     assert "findings" not in allowed.values or allowed.codes == []
     box.counts_on()
     box.remove()
+    host.podman("volume", "rm", "it-data")
     # Without a policy it is told, and no more.
     noted = host.restore(src=ARCHIVE)
     assert noted.codes == ["spec_capability", "spec_mount"]

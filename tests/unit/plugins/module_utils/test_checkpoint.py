@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import subprocess
 import tarfile
 
 import pytest
@@ -27,6 +28,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     FerryError,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import CheckpointOptions
+from ansible_collections.ferry.podman.plugins.module_utils._signature import Comparer, signed_list
 
 ID, IMAGE_ID = "1f" * 32, "2e" * 32
 INSPECT, TOP = f"GET /containers/{ID}/json", f"GET /containers/{ID}/top"
@@ -61,7 +63,7 @@ def failing(libpod):
 @pytest.fixture
 def checkpointer(client, make_host):
     def make(dest=None, host=None, **options) -> Checkpointer:
-        names = ("compression", "compress_level", "ignore_volumes", "retries")
+        names = ("compression", "compress_level", "ignore_volumes", "retries", "sign_key")
         how = {name: options.pop(name) for name in names if name in options}
         request = CheckpointRequest(CheckpointOptions(**options), dest=dest and str(dest), **how)
         return Checkpointer(client, host or make_host(), request)
@@ -297,6 +299,39 @@ def test_roots_of_volumes_are_in_the_archive(checkpointer, podman, make_containe
     volume = {"Type": "volume", "Name": "data", "Source": str(tmp_path / "data"), "Destination": "/data"}
     checkpointer(tmp_path / "web.tar").run(make_container(Mounts=[volume]))
     assert inspect_file(str(tmp_path / "web.tar")).volume_roots == {"data": f"{os.getuid()}:{os.getgid()}:750"}
+
+
+@pytest.fixture
+def key(tmp_path) -> str:
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30)
+    (tmp_path / "allowed").write_text(f"me {(tmp_path / 'key.pub').read_text()}")
+    return str(path)
+
+
+def test_archive_is_signed(checkpointer, podman, make_container, archives, tmp_path, key) -> None:
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint()))
+    dest = tmp_path / "web.tar.zst"
+    signing = checkpointer(dest, sign_key=key)
+    assert signing.run(make_container())["manifest"] == f"{dest}.manifest"
+    text, signer = signed_list(str(dest), str(tmp_path / "allowed"), None)
+    assert signer == "me"
+    inspect_file(str(dest), witness=Comparer(text))
+    for path in (dest, f"{dest}.manifest", f"{dest}.manifest.sig"):
+        assert os.stat(path).st_mode & 0o777 == 0o600
+    assert signing.done_before("web", None)["manifest"] == f"{dest}.manifest"
+    os.unlink(f"{dest}.manifest.sig")
+    with pytest.raises(FerryError, match="is there already, and nobody has signed it"):
+        signing.done_before("web", None)
+
+
+def test_archive_without_its_signature_does_not_appear(
+    checkpointer, podman, make_container, archives, tmp_path
+) -> None:
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint()))
+    with pytest.raises(CheckpointFailed, match="cannot be signed with /nowhere.*runs again"):
+        checkpointer(tmp_path / "web.tar", sign_key="/nowhere").run(make_container())
+    assert os.listdir(tmp_path) == []
 
 
 def test_modified_files_are_in_the_archive(checkpointer, podman, make_container, archives, tmp_path) -> None:

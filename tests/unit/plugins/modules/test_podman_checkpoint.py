@@ -40,6 +40,7 @@ DEFAULTS = {
     [
         ({"ignore_rootfs": True}, ["web"], "ignore_rootfs has a meaning only with dest or create_image."),
         ({"ignore_volumes": True}, ["web"], "ignore_volumes has a meaning only with dest."),
+        ({"sign_key": "/k", "create_image": "x"}, ["web"], "sign_key has a meaning only with dest."),
         ({"ignore_volumes": True, "create_image": "x"}, ["web"], "ignore_volumes has a meaning only with dest."),
         ({"compress_level": 0}, ["web"], "compress_level 0 is not from 1 to 19, the range of zstd."),
         ({"compress_level": 20}, ["web"], "compress_level 20 is not from 1 to 19"),
