@@ -15,6 +15,7 @@ import re
 import typing as t
 from collections.abc import Iterable, Mapping
 
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
 from ansible_collections.ferry.podman.plugins.module_utils._compat import IMAGE_ANNOTATION
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import HostInfo, Json
 
@@ -107,6 +108,23 @@ def checkpoint_facts(config: Json, host: HostInfo, criu: str | None = None) -> d
         "cgroup_version": raw.get("cgroupVersion"),
         "distribution": distribution.get("distribution"),
         "distribution_version": distribution.get("version"),
+    }
+    return {fact: str(value) for fact, value in facts.items() if value}
+
+
+def facts_of_archive(contents: Contents) -> dict[str, str]:
+    """What an archive tells of itself, where nobody knows the host that it was made on.
+
+    The engine is not among it: other engines write archives of the same kind.
+    """
+    config = contents.config
+    facts = {
+        "name": config.get("name"),
+        "raw_image": config.get("RawImageName"),
+        "image": config.get("rootfsImageName"),
+        "image_id": config.get("rootfsImageID"),
+        "runtime": config.get("runtime"),
+        "arch": contents.architecture,
     }
     return {fact: str(value) for fact, value in facts.items() if value}
 

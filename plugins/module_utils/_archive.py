@@ -252,6 +252,12 @@ class Contents:
             process["command"] = _criu.command(core) if core else None
         return found
 
+    @property
+    def architecture(self) -> str | None:
+        """For which processor it is, as Go calls it; None if it does not tell."""
+        cores = (image for name, image in sorted(self.images.items()) if name.startswith("checkpoint/core-"))
+        return next((found for core in cores if (found := _criu.architecture(core)) is not None), None)
+
     def size_of(self, prefix: str) -> int:
         """Bytes of the members whose names begin like this."""
         return sum(size for name, size in self.sizes.items() if name.startswith(prefix))

@@ -49,6 +49,17 @@ HARMLESS = ("Can't setup RLIMIT_NOFILE for self",)
 _LOG_ERROR = re.compile(r"\bError \(|\bError:|\berror\b")
 _LOG_PREFIX = re.compile(r"^\(\d+\.\d+\)\s*(\d+:\s*)?")
 
+ARCHITECTURES = {
+    1: "amd64",
+    2: "arm",
+    3: "arm64",
+    4: "ppc64le",
+    5: "s390x",
+    7: "loong64",
+    8: "riscv64",
+}
+"""Go's names of the values of ``mtype`` in core.proto."""
+
 Fields = dict[int, list[t.Union[int, bytes]]]
 
 
@@ -88,6 +99,16 @@ def command(core: bytes) -> str | None:
         if task and isinstance(task[0], bytes):
             name = _fields(task[0]).get(6)
             return name[0].decode(errors="replace") if name and isinstance(name[0], bytes) else None
+    return None
+
+
+def architecture(core: bytes) -> str | None:
+    """Read from a core-PID.img for which processor it is, as Go calls it; None for one that is not known.
+
+    :raises ArchiveError: if it is not such a file.
+    """
+    for entry in _entries(core, CORE_MAGIC, "core.img"):
+        return ARCHITECTURES.get(_int(_fields(entry), 1))
     return None
 
 

@@ -13,6 +13,7 @@ import io
 import os
 import typing as t
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     BLOCK,
@@ -64,6 +65,18 @@ class Source:
             contents = inspect(archive, limits, witness)
             self._digest = digested.digest()
         return contents
+
+    @property
+    def modified(self) -> datetime:
+        """When it was written."""
+        return datetime.fromtimestamp(int(os.fstat(self._descriptor).st_mtime), timezone.utc)
+
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[Reader]:
+        """Read it from its begin, uncompressed."""
+        digested = t.cast("t.IO[bytes]", _Digested(self._descriptor))
+        with named(self.path), unpacked(digested, self._compression, self.path) as archive:
+            yield archive
 
     @contextlib.contextmanager
     def again(self) -> Iterator[tuple[Reader, t.Callable[[], None]]]:

@@ -1,0 +1,406 @@
+#!/usr/bin/python
+# Copyright: the ferry.podman contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: checkpoint_image
+short_description: Make checkpoint images of archives, send them through registries, and prune them
+version_added: 0.1.0
+author: the ferry.podman contributors (@ferry-podman)
+description:
+  - Makes an image of a checkpoint archive, so that a checkpoint travels through the registry that is there already.
+    M(ferry.podman.podman_restore) and C(podman container restore) restore from it.
+  - Pulls such an image, pushes it, removes it, and removes those that have been kept for long enough.
+  - The image has one layer, as Podman's own checkpoint images, and annotations on its manifest and on the index, which
+    tell Podman, CRI-O and containerd that it is a checkpoint, and of what.
+  - An image that is no checkpoint is refused.
+options:
+  name:
+    description:
+      - Name of the image, with host, path and tag, as in V(registry.example:5000/ferry/db:monday).
+      - Required with O(state=present) and O(state=absent).
+      - With O(state=pruned), only images of this name are looked at, whatever their tag. Left out, all checkpoint
+        images of the host are.
+    type: str
+  state:
+    description:
+      - V(present), the host has the image. It is made of O(src), or else pulled if it is not there.
+      - V(absent), it has not. The copy in a registry stays.
+      - V(pruned), images of checkpoints are removed that O(older_than), O(keep) or O(max_total_size) say, each for the
+        images of one container by itself. The newest one of a container always stays, and so does one that a
+        container uses.
+    type: str
+    choices: [present, absent, pruned]
+    default: present
+  src:
+    description:
+      - Path of a checkpoint archive on the host that the module runs on, compressed or not.
+      - It is read to its end, and refused if it is damaged or holds what no checkpoint needs, before the service sees
+        any of it.
+      - The image's ID follows from the archive's content and its time, so the same archive gives the same image.
+    type: path
+  formats:
+    description:
+      - Whose annotations the image gets. V(podman) are Podman's, V(criu) are those that checkpointctl writes and
+        containerd reads, and V(cri-o) are CRI-O's.
+    type: list
+    elements: str
+    choices: [podman, criu, cri-o]
+    default: [podman, criu, cri-o]
+  push:
+    description:
+      - Push the image to the registry in its name. It is pushed every time, because a registry cannot be asked through
+        Podman what it has.
+      - A push that fails half way is an error, also where the service has answered 200 before.
+    type: bool
+    default: false
+  digest:
+    description:
+      - The image must be this one, by the digest of its manifest, as RV(digest) tells after a push.
+      - An image of the name that is another one is pulled anew, by this digest. Not with O(src).
+    type: str
+  registry_tls_verify:
+    description: Whether the registry must prove who it is. By default the hosts' C(registries.conf) tells.
+    type: bool
+  registry_username:
+    description: User at the registry. By default what C(podman login) has left on the host of the service.
+    type: str
+  registry_password:
+    description: Password for O(registry_username).
+    type: str
+  retries:
+    description:
+      - How many more times the service tries to push or pull. By default its own choice, three times.
+      - Servers before Podman 5.0 are not told.
+    type: int
+  max_size:
+    description:
+      - How large O(src) may be when it is unpacked, as in V(20G).
+      - By default as large as the file system where podman keeps containers.
+    type: str
+  max_members:
+    description: How many members O(src) may have, without those of the tars inside.
+    type: int
+    default: 100000
+  directory:
+    description:
+      - Where O(src) lies uncompressed meanwhile, on the host that the module runs on, in a file without a name.
+    type: path
+    default: /var/tmp
+  older_than:
+    description: Age from which images are removed, in days. For example V(0.5) is twelve hours.
+    type: float
+  keep:
+    description: How many of a container's images stay, the newest ones.
+    type: int
+  max_total_size:
+    description: How large a container's images may be together, as in V(50G), counted from the newest one.
+    type: str
+extends_documentation_fragment:
+  - ferry.podman._connection
+  - ferry.podman._attributes
+  - ferry.podman._attributes.actiongroup_podman
+attributes:
+  check_mode:
+    support: full
+    details:
+      - O(src) is read and compared, as without it. Nothing is asked of a registry.
+  diff_mode:
+    support: full
+  idempotent:
+    support: partial
+    details:
+      - With O(push) the image is pushed every time.
+requirements:
+  - podman >= 5.0 on the host of the service, so that annotations survive
+  - zstandard, for archives that are compressed with zstd
+seealso:
+  - module: ferry.podman.podman_checkpoint
+  - module: ferry.podman.podman_restore
+"""
+
+EXAMPLES = r"""
+- name: Send a checkpoint through a registry
+  ferry.podman.checkpoint_image:
+    name: registry.example:5000/ferry/db:monday
+    src: /var/backup/db.tar.zst
+    push: true
+  register: sent
+
+- name: Get it on another host, just that one
+  ferry.podman.checkpoint_image:
+    name: registry.example:5000/ferry/db:monday
+    digest: "{{ sent.digest }}"
+  delegate_to: node2
+
+- name: Restore from it there
+  ferry.podman.podman_restore:
+    image: registry.example:5000/ferry/db:monday
+  delegate_to: node2
+
+- name: Keep each container's last seven checkpoints, and none for longer than a month
+  ferry.podman.checkpoint_image:
+    state: pruned
+    keep: 7
+    older_than: 30
+"""
+
+RETURN = r"""
+image:
+  description: The image.
+  returned: with O(state=present), if the host has it
+  type: dict
+  contains:
+    id: {description: Its full ID., type: str, returned: always}
+    names: {description: All names that it has on the host., type: list, elements: str, returned: always}
+    digests:
+      description: Digests of its manifests that the host knows. One that was compressed for a registry has another.
+      type: list
+      elements: str
+      returned: always
+    size: {description: Bytes on the host., type: int, returned: always}
+    created: {description: When the archive was written., type: str, returned: always}
+    checkpoint:
+      description:
+        - What its annotations tell, such as C(name) and C(image) of the container, C(arch), C(runtime),
+          C(criu_version). What is not known is not there.
+      type: dict
+      returned: always
+digest:
+  description: Digest of the manifest in the registry.
+  returned: when it was pushed, and podman tells it (>= 5.0)
+  type: str
+  sample: "sha256:9f2c…"
+reason:
+  description: Why something was changed.
+  returned: when something was or would be changed
+  type: str
+pruned:
+  description: What was removed, or would be.
+  returned: with O(state=pruned)
+  type: list
+  elements: dict
+  contains:
+    id: {description: Its full ID., type: str, returned: always}
+    names: {description: The names that it had., type: list, elements: str, returned: always}
+    container: {description: Name of the container., type: str, returned: always}
+    reason: {description: Why it goes., type: str, returned: always}
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+
+from ansible.module_utils.common.text.formatters import human_to_bytes
+
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._image import Stored, image_of
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient, RegistryAccess
+from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
+from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
+from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference
+from ansible_collections.ferry.podman.plugins.module_utils._retention import Kept, Rules, outdated
+
+ABSENT = "The host has no image of this name."
+
+
+class Images:
+    """Checkpoint images of one host."""
+
+    def __init__(self, module: FerryModule, client: LibpodClient) -> None:
+        self.module = module
+        self.client = client
+        self.params = module.params
+        self._becomes: str | None = None  # the ID that it would have, in check mode
+        self.access = RegistryAccess(
+            self.params["registry_tls_verify"], self.params["registry_username"], self.params["registry_password"]
+        )
+
+    def stored(self, name: str) -> Stored | None:
+        raw = self.client.image(name)
+        return Stored(raw) if raw is not None else None
+
+    # -- present --------------------------------------------------------------------------------------------------
+
+    def present(self) -> None:
+        reference = Reference.parse(self.params["name"])
+        before = self.stored(str(reference))
+        if self.params["src"] is not None:
+            self._make(reference, before)
+        elif (reason := self._why_pull(before)) is not None:
+            self._changed(reason)
+            if not self.module.check_mode:
+                self._pull(reference)
+        after = self.stored(str(reference))
+        if after is not None and not self._becomes:
+            self._check(after)
+            self.module.result["image"] = after.summary()
+        if self.params["push"]:
+            self._push(reference)
+        self.module.show_difference(before and before.id, self._becomes or (after and after.id))
+
+    def _make(self, reference: Reference, before: Stored | None) -> None:
+        with image_of(self.params["src"], self.params["formats"], self._limits(), self.params["directory"]) as made:
+            image, _contents = made
+            if before is not None and before.id == image.id:
+                return
+            self._changed(ABSENT if before is None else "The image of this name is not of this archive.")
+            if self.module.check_mode:
+                self._becomes = image.id
+                return
+            self.client.load_image(image.layout(), f"Loading {self.params['src']} as an image")
+            if self.client.image(image.id) is None:
+                raise FerryError(f"The archive was loaded as another image than {image.id[:12]}.")
+            self.client.tag_image(image.id, reference.repository, reference.tag)
+
+    def _limits(self) -> Limits:
+        size = self.client.info().graph_root_size
+        return Limits(size=as_bytes("max_size", self.params["max_size"]) or size, members=self.params["max_members"])
+
+    def _why_pull(self, before: Stored | None) -> str | None:
+        wanted = self.params["digest"]
+        if before is None:
+            return ABSENT
+        if wanted is not None and wanted not in before.digests:
+            return f"The image of this name has not the digest {wanted}."
+        return None
+
+    def _pull(self, reference: Reference) -> None:
+        wanted = self.params["digest"]
+        name = reference.by_digest(wanted) if wanted else str(reference)
+        before = set(self.client.image_ids())
+        image_id = self.client.pull_reference(name, self.access, retry=self.params["retries"])
+        pulled = self.stored(image_id)
+        if pulled is None:
+            raise FerryError(f"{name} was pulled, and the host has no image {image_id[:12]}.")
+        if not pulled.is_checkpoint and image_id not in before:
+            self._remove(pulled)
+        self._check(pulled)
+        self.client.tag_image(image_id, reference.repository, reference.tag)
+
+    def _check(self, image: Stored) -> None:
+        if not image.is_checkpoint:
+            raise FerryError(
+                f"The image {self.params['name']} is no checkpoint: no annotation tells the name of a container.",
+                remedy="Were they lost on the way, by docker-archive or another format than oci, make it of src anew.",
+            )
+
+    def _push(self, reference: Reference) -> None:
+        self._changed("It is pushed.")
+        if not self.module.check_mode:
+            digest = self.client.push_image(str(reference), str(reference), self.access, retry=self.params["retries"])
+            if digest is not None:
+                self.module.result["digest"] = digest
+
+    def _changed(self, reason: str) -> None:
+        self.module.result["changed"] = True
+        self.module.result.setdefault("reason", reason)
+
+    # -- absent, pruned -------------------------------------------------------------------------------------------
+
+    def absent(self) -> None:
+        reference = Reference.parse(self.params["name"])
+        before = self.stored(str(reference))
+        self.module.show_difference(before and before.id, None)
+        if before is None:
+            return
+        self._check(before)
+        self._changed("The host has the image.")
+        if not self.module.check_mode:
+            self.client.remove_image(str(reference))
+
+    def prune(self) -> None:
+        images = {image.id: image for image in self._checkpoints()}
+        kept = [Kept(image.id, image.facts["name"], image.created, image.size) for image in images.values()]
+        reasons = outdated(kept, self._rules(), datetime.now(timezone.utc))
+        used = {container.image_id for container in self.client.each_container()} if reasons else set()
+        going = {ident: reason for ident, reason in reasons.items() if ident not in used}
+        self.module.result["pruned"] = [
+            {
+                "id": ident,
+                "names": images[ident].names,
+                "container": images[ident].facts["name"],
+                "reason": reason,
+            }
+            for ident, reason in going.items()
+        ]
+        self.module.show_difference(sorted(images), sorted(set(images) - set(going)))
+        for ident, reason in going.items():
+            self._changed(reason)
+            if not self.module.check_mode:
+                self._remove(images[ident])
+
+    def _remove(self, image: Stored) -> None:
+        """Name by name: podman removes no image of several names by its ID."""
+        for name in image.names or [image.id]:
+            self.client.remove_image(name)
+
+    def _checkpoints(self) -> Iterator[Stored]:
+        prefix = self.params["name"] and Reference.parse(self.params["name"]).repository
+        for ident in sorted(set(self.client.image_ids())):
+            image = self.stored(ident)
+            if image is None or not image.is_checkpoint:
+                continue
+            if prefix is None or any(name.rpartition(":")[0] == prefix for name in image.names):
+                yield image
+
+    def _rules(self) -> Rules:
+        days, keep = self.params["older_than"], self.params["keep"]
+        size = as_bytes("max_total_size", self.params["max_total_size"])
+        return Rules(None if days is None else timedelta(days=days), keep, size)
+
+
+def as_bytes(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(human_to_bytes(text))
+    except ValueError as error:
+        raise FerryError(f"{option} is no size: {error}") from error
+
+
+def manage(module: FerryModule) -> None:
+    with module.client() as client:
+        images = Images(module, client)
+        {"present": images.present, "absent": images.absent, "pruned": images.prune}[module.params["state"]]()
+
+
+def main() -> None:
+    FerryModule(
+        argument_spec={
+            "name": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent", "pruned"], "default": "present"},
+            "src": {"type": "path"},
+            "formats": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["podman", "criu", "cri-o"],
+                "default": ["podman", "criu", "cri-o"],
+            },
+            "push": {"type": "bool", "default": False},
+            "digest": {"type": "str"},
+            "registry_tls_verify": {"type": "bool"},
+            "registry_username": {"type": "str"},
+            "registry_password": {"type": "str", "no_log": True},
+            "retries": {"type": "int"},
+            "max_size": {"type": "str"},
+            "max_members": {"type": "int", "default": 100000},
+            "directory": {"type": "path", "default": "/var/tmp"},
+            "older_than": {"type": "float"},
+            "keep": {"type": "int"},
+            "max_total_size": {"type": "str"},
+        },
+        required_if=[
+            ("state", "present", ("name",)),
+            ("state", "absent", ("name",)),
+            ("state", "pruned", ("older_than", "keep", "max_total_size"), True),
+        ],
+        required_together=[("registry_username", "registry_password")],
+        mutually_exclusive=[("src", "digest")],
+    ).run(manage)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+import pytest
+
+from ansible_collections.ferry.podman.plugins.module_utils._criu import CORE_MAGIC
+from ansible_collections.ferry.podman.plugins.module_utils._image import image_of
+from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS
+from ansible_collections.ferry.podman.plugins.modules import checkpoint_image
+
+NAME = "registry.example:5000/ferry/web:1"
+PATH = f"/images/{quote(NAME, safe='')}"
+FOUND = f"GET {PATH}/json"
+ID, OTHER = "1f" * 32, "2e" * 32
+DIGEST = f"sha256:{'ab' * 32}"
+
+
+def stored(ident: str = ID, container: str | None = "web", created: str = "2026-01-02T03:04:05Z", **more):
+    annotations = {} if container is None else {"io.podman.annotations.checkpoint.name": container}
+    raw = {"Id": ident, "RepoTags": [NAME], "Digest": DIGEST, "Size": 10, "Created": created}
+    return {**raw, "Annotations": annotations, **more}
+
+
+@pytest.fixture
+def podman(libpod, info_json):
+    libpod.on("GET /info", info_json())
+    libpod.on("POST /images/load", {"Names": []})
+    libpod.on(f"POST /images/{ID}/tag", 201)
+    return libpod
+
+
+@pytest.fixture
+def archive(archives, protobuf, tmp_path):
+    path = tmp_path / "web.tar"
+    core = protobuf.image(CORE_MAGIC, protobuf.message((1, 1)))
+    path.write_bytes(archives.checkpoint(archives.entry("checkpoint/core-1.img", core)))
+    os.utime(path, (1767225600, 1767225600))
+    with image_of(str(path), ["podman", "criu", "cri-o"], NO_LIMITS, str(tmp_path)) as (image, _contents):
+        return str(path), image.id
+
+
+def of(podman, ident: str) -> str:
+    return f"GET /images/{ident}/json"
+
+
+# -- made of an archive -----------------------------------------------------------------------------------------
+
+
+def test_image_is_made_of_the_archive_and_named(run_module, podman, archive) -> None:
+    path, ident = archive
+    podman.on(FOUND, 404, stored(ident))
+    podman.on(of(podman, ident), stored(ident))
+    podman.on(f"POST /images/{ident}/tag", 201)
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, src=path, max_size="1M")
+    assert answer["changed"] and "no image of this name" in answer["reason"]
+    assert answer["image"]["id"] == ident
+    assert answer["diff"] == {"before": None, "after": ident}
+    assert podman.request("POST /images/load").body.startswith(b"oci-layout\0")
+    assert podman.request(f"POST /images/{ident}/tag").query == {"repo": "registry.example:5000/ferry/web", "tag": "1"}
+
+
+def test_same_archive_again_changes_nothing(run_module, podman, archive) -> None:
+    path, ident = archive
+    podman.on(FOUND, stored(ident))
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, src=path, max_size="1M")
+    assert not answer["changed"]
+    assert "POST /images/load" not in podman.seen
+
+
+def test_check_mode_makes_nothing(run_module, podman, archive) -> None:
+    path, ident = archive
+    podman.on(FOUND, stored(OTHER))
+    answer = run_module(
+        checkpoint_image, url=podman.url, name=NAME, src=path, max_size="1M", push=True, check_mode=True
+    )
+    assert answer["changed"] and "not of this archive" in answer["reason"]
+    assert answer["diff"] == {"before": OTHER, "after": ident}
+    assert "image" not in answer
+    assert all(request.startswith("GET") for request in podman.seen)
+
+
+def test_archive_that_podman_takes_for_another_image_is_told(run_module, podman, archive) -> None:
+    path, ident = archive
+    podman.on(FOUND, 404)
+    podman.on(of(podman, ident), 404)
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, src=path, max_size="1M")
+    assert answer["failed"] and "another image" in answer["msg"]
+
+
+def test_archive_that_is_too_large_is_refused(run_module, podman, archive) -> None:
+    path, _ident = archive
+    podman.on(FOUND, 404)
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, src=path, max_size="1K")
+    assert answer["failed"]
+    assert "POST /images/load" not in podman.seen
+
+
+# -- pulled and pushed --------------------------------------------------------------------------------------------
+
+
+def pulls(podman, ident: str = ID, **more) -> None:
+    podman.on("POST /images/pull", {"id": ident})
+    podman.on("GET /images/json", [])
+    podman.on(of(podman, ident), stored(ident, **more))
+
+
+def test_image_that_is_not_there_is_pulled(run_module, podman) -> None:
+    pulls(podman)
+    podman.on(FOUND, 404, stored())
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, retries=2)
+    assert answer["changed"] and answer["image"]["checkpoint"] == {"name": "web"}
+    asked = podman.request("POST /images/pull").query
+    assert (asked["reference"], asked["retry"]) == (NAME, "2")
+
+
+def test_image_that_is_there_is_not_pulled(run_module, podman) -> None:
+    podman.on(FOUND, stored())
+    assert not run_module(checkpoint_image, url=podman.url, name=NAME)["changed"]
+
+
+def test_digest_decides_which_one_it_is(run_module, podman) -> None:
+    wanted = f"sha256:{'cd' * 32}"
+    pulls(podman, OTHER)
+    podman.on(f"POST /images/{OTHER}/tag", 201)
+    podman.on(FOUND, stored(), stored(OTHER))
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, digest=wanted)
+    assert answer["changed"] and wanted in answer["reason"]
+    assert podman.request("POST /images/pull").query["reference"] == f"registry.example:5000/ferry/web@{wanted}"
+    assert not run_module(checkpoint_image, url=podman.url, name=NAME, digest=DIGEST)["changed"]
+
+
+def test_image_that_is_no_checkpoint_is_refused_and_not_kept(run_module, podman) -> None:
+    pulls(podman, container=None)
+    podman.on(FOUND, 404)
+    podman.on(f"DELETE {PATH}", {})
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME)
+    assert answer["failed"] and "is no checkpoint" in answer["msg"]
+    assert f"DELETE {PATH}" in podman.seen
+
+
+def test_digest_of_what_was_pushed_is_returned(run_module, podman) -> None:
+    podman.on(FOUND, stored())
+    podman.on(f"POST {PATH}/push", {"manifestdigest": DIGEST})
+    answer = run_module(
+        checkpoint_image, url=podman.url, name=NAME, push=True, registry_username="a", registry_password="secret"
+    )
+    assert answer["changed"] and answer["digest"] == DIGEST
+    assert podman.request(f"POST {PATH}/push").query["format"] == "oci"
+    assert "secret" not in str(answer)
+
+
+def test_push_that_fails_half_way_is_an_error(run_module, podman) -> None:
+    podman.on(FOUND, stored())
+    podman.on(f"POST {PATH}/push", (200, b'{"stream": "Copying"}\n{"error": "no space left"}\n'))
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True)
+    assert answer["failed"] and "no space left" in answer["msg"]
+
+
+def test_what_is_no_checkpoint_is_not_pushed(run_module, podman) -> None:
+    podman.on(FOUND, stored(container=None))
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True)
+    assert answer["failed"] and "is no checkpoint" in answer["msg"]
+    assert not any(request.startswith("POST") for request in podman.seen)
+
+
+# -- removed --------------------------------------------------------------------------------------------------------
+
+
+def test_image_is_removed(run_module, podman) -> None:
+    podman.on(FOUND, stored(), 404)
+    podman.on(f"DELETE {PATH}", {})
+    assert run_module(checkpoint_image, url=podman.url, name=NAME, state="absent")["changed"]
+    assert not run_module(checkpoint_image, url=podman.url, name=NAME, state="absent")["changed"]
+
+
+def test_what_is_no_checkpoint_is_not_removed(run_module, podman) -> None:
+    podman.on(FOUND, stored(container=None))
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, state="absent")
+    assert answer["failed"] and "is no checkpoint" in answer["msg"]
+
+
+@pytest.fixture
+def shelf(podman):
+    """Three checkpoints of one container and an image of another kind."""
+    images = {str(day) * 64: f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)}
+    podman.on("GET /images/json", [{"Id": ident} for ident in [*images, "e" * 64]])
+    podman.on(f"GET /images/{'e' * 64}/json", stored("e" * 64, container=None))
+    for ident, created in images.items():
+        podman.on(f"GET /images/{ident}/json", stored(ident, created=created, RepoTags=[f"localhost/cp:{ident[0]}"]))
+        podman.on(f"DELETE /images/localhost%2Fcp%3A{ident[0]}", {})
+    podman.on("GET /containers/json", [])
+    return podman
+
+
+def removed(podman) -> list[str]:
+    return sorted(request[-1] for request in podman.seen if request.startswith("DELETE"))
+
+
+def test_old_ones_are_pruned(run_module, shelf) -> None:
+    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=1)
+    assert answer["changed"]
+    assert [(gone["id"][0], gone["container"]) for gone in answer["pruned"]] == [("2", "web"), ("1", "web")]
+    assert removed(shelf) == ["1", "2"]
+
+
+def test_prune_in_check_mode_tells_and_removes_nothing(run_module, shelf) -> None:
+    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", older_than=1, check_mode=True)
+    assert answer["changed"] and len(answer["pruned"]) == 2
+    assert removed(shelf) == []
+
+
+def test_what_a_container_uses_stays(run_module, shelf, inspect_json) -> None:
+    shelf.on("GET /containers/json", [{"Id": ID}])
+    shelf.on(f"GET /containers/{ID}/json", inspect_json("running", Image="1" * 64))
+    run_module(checkpoint_image, url=shelf.url, state="pruned", max_total_size="10B")
+    assert removed(shelf) == ["2"]
+
+
+def test_only_images_of_the_name_are_pruned(run_module, shelf) -> None:
+    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=1, name="localhost/other:x")
+    assert not answer["changed"] and answer["pruned"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({}, "name"),
+        ({"state": "pruned"}, "older_than"),
+        ({"name": NAME, "src": "/x", "digest": DIGEST}, "mutually exclusive"),
+        ({"name": "web"}, "does not name an image in a registry"),
+        ({"state": "pruned", "max_total_size": "much"}, "max_total_size is no size"),
+    ],
+)
+def test_bad_options_are_told(run_module, shelf, options, found) -> None:
+    answer = run_module(checkpoint_image, url=shelf.url, **options)
+    assert answer["failed"] and found in answer["msg"]
