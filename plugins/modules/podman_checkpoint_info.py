@@ -28,6 +28,11 @@ options:
     type: list
     elements: path
     default: []
+  image:
+    description: Names or IDs of checkpoint images on the host of the service.
+    type: list
+    elements: str
+    default: []
   destination:
     description:
       - The libpod socket of a host that the containers might move to, in the form of O(url), seen from the host that
@@ -216,6 +221,22 @@ archives:
       elements: dict
       returned: always
       sample: [{"command": "redis-server", "pid": 1, "ppid": 0, "threads": 6}]
+    arch:
+      description: For which processor it is, as Go names it; null if CRIU's images do not tell.
+      type: str
+      returned: always
+      sample: amd64
+    environment:
+      description: Names of the environment variables. Their values are in the archive too.
+      type: list
+      elements: str
+      returned: always
+      sample: [PATH, POSTGRES_PASSWORD]
+    mounts:
+      description: What is mounted in the container, with C(source), C(destination) and C(type).
+      type: list
+      elements: dict
+      returned: always
     networks: {description: Names of its networks., type: list, elements: str, returned: always}
     volumes: {description: Names of the volumes whose content is in it., type: list, elements: str, returned: always}
     checkpoint_size: {description: Bytes of CRIU's images., type: int, returned: always}
@@ -225,6 +246,13 @@ archives:
       description: As M(ferry.podman.podman_checkpoint) returns them, times in microseconds.
       type: dict
       returned: always
+images:
+  description:
+    - One entry for each of O(image), as RV(ferry.podman.checkpoint_image#module:image). For an image that is no
+      checkpoint, C(checkpoint) is empty.
+  returned: always
+  type: list
+  elements: dict
 """
 
 import contextlib
@@ -234,9 +262,12 @@ from collections.abc import Iterator
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, compression_of, inspect_file
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._image import Stored
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._lint import ROOTFS_DIFF
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
+from ansible_collections.ferry.podman.plugins.module_utils._spec import environment_names, mounts
 
 
 def describe_host(module: FerryModule, client: LibpodClient, info: HostInfo) -> dict:
@@ -274,6 +305,7 @@ def describe_move(assessment: Assessment) -> dict:
 def describe_archive(path: str) -> dict:
     contents = inspect_file(path)
     subject = _compat.Subject.from_archive(contents)
+    spec = contents.documents["spec.dump"]
     return {
         "src": path,
         "compression": compression_of(path),
@@ -288,6 +320,9 @@ def describe_archive(path: str) -> dict:
         "pre_checkpoint": contents.is_pre_checkpoint,
         "needs_previous": contents.needs_previous,
         "processes": contents.processes,
+        "arch": contents.architecture,
+        "environment": environment_names(spec),
+        "mounts": mounts(spec),
         "networks": subject.networks,
         "volumes": contents.volumes,
         "checkpoint_size": contents.size_of("checkpoint/") + contents.size_of("pre-checkpoint/"),
@@ -295,6 +330,13 @@ def describe_archive(path: str) -> dict:
         "volumes_size": contents.size_of("volumes/"),
         "statistics": contents.statistics,
     }
+
+
+def describe_image(client: LibpodClient, name: str) -> dict:
+    raw = client.image(name)
+    if raw is None:
+        raise FerryError(f"There is no image {name} on this host.", remedy="Pull or load it first.")
+    return Stored(raw).summary()
 
 
 def engine_of(contents: Contents) -> str:
@@ -308,6 +350,7 @@ def inform(module: FerryModule) -> None:
     module.result["archives"] = [describe_archive(path) for path in module.params["src"]]
     with module.client() as client, destination(module) as there:
         info = client.info()
+        module.result["images"] = [describe_image(client, name) for name in module.params["image"]]
         module.result["host"] = describe_host(module, client, info)
         module.result["containers"] = describe_containers(client, info, module.params["name"], there)
 
@@ -328,6 +371,7 @@ def main() -> None:
         argument_spec={
             "name": {"type": "list", "elements": "str"},
             "src": {"type": "list", "elements": "path", "default": []},
+            "image": {"type": "list", "elements": "str", "default": []},
             "destination": {"type": "str"},
             "destination_identity": {"type": "path"},
             "destination_known_hosts": {"type": "path"},

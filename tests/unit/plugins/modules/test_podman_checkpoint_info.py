@@ -41,6 +41,7 @@ def test_archive_is_described(archives, tmp_path) -> None:
     assert described["rootfs_size"] == 2048
     assert (described["engine"], described["compression"]) == ("podman", "none")
     assert (described["name"], described["networks"], described["volumes"]) == ("web", ["lan"], ["data"])
+    assert (described["arch"], described["environment"], described["mounts"]) == (None, [], [])
     assert not described["pre_checkpoint"] and not described["needs_previous"]
 
 
@@ -112,3 +113,17 @@ def test_move_of_each_container_is_judged(run_module, podman, other_libpod, info
 def test_without_a_destination_nothing_is_estimated(run_module, podman) -> None:
     answer = run_module(podman_checkpoint_info, url=podman.url)
     assert all("estimate" not in container for container in answer["containers"])
+
+
+def test_images_are_described(run_module, podman) -> None:
+    annotations = {"io.podman.annotations.checkpoint.name": "web"}
+    podman.on("GET /images/cp/json", {"Id": ID, "RepoTags": ["localhost/cp:1"], "Annotations": annotations})
+    podman.on("GET /images/other/json", {"Id": OTHER})
+    answer = run_module(podman_checkpoint_info, url=podman.url, name=[], image=["cp", "other"])
+    assert [image["checkpoint"] for image in answer["images"]] == [{"name": "web"}, {}]
+
+
+def test_image_that_is_not_there_is_told(run_module, podman) -> None:
+    podman.on("GET /images/cp/json", 404)
+    answer = run_module(podman_checkpoint_info, url=podman.url, name=[], image=["cp"])
+    assert answer["failed"] and "no image cp" in answer["msg"]
