@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import typing as t
 import urllib.request
 import uuid
@@ -37,6 +38,12 @@ def frozen(node: Node) -> tuple[Box, t.Any, str]:
     node.checkpoint(box.name, dest=path, tcp_established=True)
     box.remove()
     return box, memory, path
+
+
+def restored(node: Node, box: Box) -> Box:
+    """The container that came out of an image: with its address, and another MAC address than this machine knows."""
+    subprocess.run(["ip", "neighbour", "flush", "to", str(box.address)], check=True, timeout=20)
+    return node.box(box.name, box.image, box.address)
 
 
 def in_registry(name: str) -> t.Any:
@@ -71,7 +78,7 @@ def test_archive_goes_through_a_registry_and_lives_on(pair: tuple[Node, Node], r
     assert not destination.module("checkpoint_image", name=name, digest=sent.values["digest"], **PLAIN).changed
 
     destination.restore(image=name, tcp_established=True)
-    there = destination.box(box.name, box.image, box.address)
+    there = restored(destination, box)
     memory.goes_on_in(there)
     assert there.sh("cat /only/f /only/h; stat -c '%u:%g %a' /only/sub/h /only/sub; ls /only") == (
         "new\nadded\n33:44 644\n0:0 2750\nf\nh\nsub"
@@ -84,7 +91,7 @@ def test_podman_itself_restores_it(host: Node, repository: str) -> None:
     forget(host, name)
     host.module("checkpoint_image", name=name, src=path, formats=["podman"])
     host.podman("container", "restore", "--tcp-established", name)
-    memory.goes_on_in(host.box(box.name, box.image, box.address))
+    memory.goes_on_in(restored(host, box))
 
 
 def test_what_is_no_checkpoint_is_refused(host: Node, repository: str) -> None:
@@ -95,7 +102,7 @@ def test_what_is_no_checkpoint_is_refused(host: Node, repository: str) -> None:
     for options in ({}, {"push": True}, {"state": "absent"}):
         refused = host.module("checkpoint_image", name=name, **options, **PLAIN)
         assert refused.failed and "is no checkpoint" in refused.msg
-    host.podman("untag", name)
+    host.podman("untag", name, name)
     refused = host.module("checkpoint_image", name=name, **PLAIN)
     assert refused.failed and "is no checkpoint" in refused.msg
     assert "localhost/lab/counter" in host.podman("images")
