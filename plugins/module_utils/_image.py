@@ -27,8 +27,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import Conte
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
-from ansible_collections.ferry.podman.plugins.module_utils._oci import Image, Layer
-from ansible_collections.ferry.podman.plugins.module_utils._registry import private_file
+from ansible_collections.ferry.podman.plugins.module_utils._oci import Image
+from ansible_collections.ferry.podman.plugins.module_utils._registry import private_file, spooled
 from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 
 
@@ -43,22 +43,12 @@ def image_of(path: str, families: Iterable[str], limits: Limits, directory: str)
     with Source(path) as source, private_file(directory) as file:
         contents = Contents()
         with source.stream() as archive:
-            layer = _spooled(rewritten(archive, contents, limits=limits), file, directory)
+            layer = spooled(rewritten(archive, contents, limits=limits), file, directory)
         _check_restorable(path, contents)
         if contents.architecture is None:
             raise ArchiveError(f"The archive {path} does not tell for which processor it is.")
         annotations = as_annotations(facts_of_archive(contents), families)
         yield Image([layer], contents.architecture, source.modified, annotations), contents
-
-
-def _spooled(chunks: Iterable[bytes], file: t.IO[bytes], directory: str) -> Layer:
-    try:
-        return Layer.spooled(chunks, file)
-    except OSError as error:
-        raise FerryError(
-            f"The archive cannot be unpacked in {directory}: {error.strerror or error}.",
-            remedy="It needs room there for all that it holds, uncompressed.",
-        ) from error
 
 
 def _check_restorable(path: str, contents: Contents) -> None:

@@ -154,7 +154,7 @@ class RegistryCarrier:
         :param describe: gives its annotations when all chunks have come.
         """
         with private_file(self.directory) as file:
-            layer = self._spooled(chunks, file)
+            layer = spooled(chunks, file, self.directory)
             image = Image([layer], architecture, datetime.now(timezone.utc), describe())
             self.image_id = image.id
             with explained("The disk of the source needs room for the archive four times: see podman info, graphRoot."):
@@ -164,15 +164,6 @@ class RegistryCarrier:
                 f"The checkpoint was loaded on the source as another image than {image.id[:12]}.",
                 remedy="Use another transfer.",
             )
-
-    def _spooled(self, chunks: Iterable[bytes], file: t.IO[bytes]) -> Layer:
-        try:
-            return Layer.spooled(chunks, file)
-        except OSError as error:
-            raise FerryError(
-                f"The archive cannot be written in {self.directory}: {error.strerror or error}.",
-                remedy="It needs room there for the container's memory, files and volumes.",
-            ) from error
 
     def push(self, *, retry: int | None = None) -> None:
         """Push the image from the source.
@@ -252,6 +243,17 @@ def private_file(directory: str) -> Iterator[t.IO[bytes]]:
         # What a full disk has not taken is written once more, in vain.
         with contextlib.suppress(OSError):
             file.close()
+
+
+def spooled(chunks: Iterable[bytes], file: t.IO[bytes], directory: str) -> Layer:
+    """:param directory: where the file is, for the message."""
+    try:
+        return Layer.spooled(chunks, file)
+    except OSError as error:
+        raise FerryError(
+            f"The archive cannot be written in {directory}: {error.strerror or error}.",
+            remedy="It needs room there for the container's memory, files and volumes, uncompressed.",
+        ) from error
 
 
 def _tiny() -> bytes:
