@@ -12,7 +12,7 @@ from .errors import LabError
 from .records import Record
 from .run import wait_until
 
-BOOT_LIMIT = 30.0
+BOOT_LIMIT = 120  # seconds; after the roots were built the disk may be busy with them
 NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
