@@ -162,7 +162,8 @@ class _Xz(io.RawIOBase):
                 if not self._left:
                     return 0
                 self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_WINDOW + 4 * BLOCK)
-            elif self._decompressor.needs_input:
+            # pylint takes this attribute of a C type for a function, which would always be true.
+            elif bool(self._decompressor.needs_input):
                 self._left = self._file.read(BLOCK)
                 if not self._left:
                     raise EOFError("Compressed file ended before the end-of-stream marker was reached")

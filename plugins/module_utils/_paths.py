@@ -60,7 +60,7 @@ def on_shared(paths: set[str], mountinfo: str) -> set[str]:
     """
     types = {}
     for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
+        before, _dash, after = line.partition(" - ")
         fields = before.split(" ")
         if len(fields) > 4 and after:
             types[fields[4].encode().decode("unicode_escape")] = after.split(" ", 1)[0]
