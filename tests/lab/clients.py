@@ -9,8 +9,8 @@ import threading
 import time
 
 
-def connect(address: str, port: int, limit: float = 20.0) -> socket.socket:
-    """Connect as soon as the server answers; an address that was another container's takes a while to be known."""
+def connect(address: str, port: int, limit: float = 90.0) -> socket.socket:
+    """Connect as soon as the server answers; Linux believes in an address's former owner for up to 53 s."""
     end = time.monotonic() + limit
     while True:
         try:
