@@ -84,13 +84,13 @@ MAGIC = (
 )
 
 # What the readers of the standard library and zstandard raise for damaged input.
-_DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 if ZSTANDARD_IMPORT_ERROR is None:
-    _DAMAGED = (*_DAMAGED, zstandard.ZstdError)
+    DAMAGED = (*DAMAGED, zstandard.ZstdError)
 
 # What tarfile besides lets through from headers that make no sense.
 _SENSELESS: tuple[type[Exception], ...] = (ValueError, LookupError, ArithmeticError, RecursionError)
-_BROKEN = (*_DAMAGED, *_SENSELESS)
+_BROKEN = (*DAMAGED, *_SENSELESS)
 
 
 class Reader(t.Protocol):
@@ -293,7 +293,7 @@ class Member:
         while self._data is not None:
             try:
                 block = self._data.read(BLOCK)
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 raise ArchiveError(f"The archive is damaged or cut short inside {self.name}: {error}.") from error
             if not block:
                 return
@@ -457,8 +457,8 @@ class RootfsAdditions:
         name = path.lstrip("/")
         if again and member.info.isdir():
             # A file takes the place of the image's directory, and then an empty directory that of the file.
-            self._write(_entry(tarfile.TarInfo(name), ()))
-        self._write(_entry(_renamed(member.info, name), member.chunks()))
+            self._write(entry(tarfile.TarInfo(name), ()))
+        self._write(entry(renamed(member.info, name), member.chunks()))
         self.paths.add(path)
         if again:
             self.made_again.add(path)
@@ -507,25 +507,25 @@ def rewritten(
         if root is not None:
             member.info.pax_headers = {**member.info.pax_headers, VOLUME_ROOT: root}
         if member.name == ROOTFS_DIFF and extra is not None:
-            larger = _resized(member.info, member.info.size + extra.size)
-            yield from _entry(larger, _chained(extra.chunks(), data))
+            larger = resized(member.info, member.info.size + extra.size)
+            yield from entry(larger, _chained(extra.chunks(), data))
             extra = None
         elif member.name == DELETED_FILES and additions is not None and additions.made_again:
             # podman deletes after it has unpacked: what is there again would be gone.
             paths = json.loads(b"".join(data))
             text = json.dumps([path for path in paths if path not in additions.made_again]).encode()
-            yield from _entry(_resized(member.info, len(text)), [text])
+            yield from entry(resized(member.info, len(text)), [text])
         elif member.name == "config.dump" and change_config is not None:
             # The keys' order and every value that is not changed stay as Go wrote them.
             text = json.dumps(change_config(json.loads(b"".join(data))), separators=(",", ":")).encode()
-            yield from _entry(_resized(member.info, len(text)), [text])
+            yield from entry(resized(member.info, len(text)), [text])
         else:
-            yield from _entry(member.info, data)
+            yield from entry(member.info, data)
     _finish(contents, lint)
     if extra is not None:
         info = tarfile.TarInfo(ROOTFS_DIFF)
         info.size, info.mode = extra.size + len(END), 0o600
-        yield from _entry(info, _chained(extra.chunks(), iter([END])))
+        yield from entry(info, _chained(extra.chunks(), iter([END])))
     if previous is not None:
         yield from _previous(previous, limits, contents)
     yield END
@@ -540,7 +540,7 @@ def _previous(source: Reader, limits: Limits, contents: Contents) -> Iterator[by
         if member.name.split("/", 1)[0] == "pre-checkpoint":
             if member.name in contents.sizes:
                 raise ArchiveError(f"Both archives have {member.name!r}.")
-            yield from _entry(member.info, data)
+            yield from entry(member.info, data)
         else:
             for _block in data:
                 pass
@@ -571,7 +571,7 @@ def _watched(member: Member, contents: Contents, lint: Lint) -> Iterator[bytes]:
             raise ArchiveError(f"The archive's {member.name} is larger than {most} bytes.")
         yield block
     if most == MOST_JSON:
-        contents.documents[member.name] = _document(member.name, bytes(noted))
+        contents.documents[member.name] = document(member.name, bytes(noted))
     else:
         contents.images[member.name] = bytes(noted)
         contents.noted += len(noted)
@@ -595,18 +595,23 @@ def _wanted(member: Member, contents: Contents) -> int:
     return MOST_CORE if is_core and member.info.size <= MOST_CORE and contents.noted < MOST_IMAGES else 0
 
 
-def _document(name: str, text: bytes) -> t.Any:
+def document(name: str, text: bytes) -> t.Any:
+    """A JSON document that nobody can read in two ways.
+
+    :param name: of the member, for messages.
+    :raises ArchiveError: if it is none, or would take much memory.
+    """
     if sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise ArchiveError(f"The archive's {name} has more than {MOST_VALUES} values.")
     try:
-        document = json.loads(text, object_pairs_hook=lambda pairs: _object(name, pairs))
-        keys = [key.casefold() for key in document] if isinstance(document, dict) else []
+        found = json.loads(text, object_pairs_hook=lambda pairs: _object(name, pairs))
+        keys = [key.casefold() for key in found] if isinstance(found, dict) else []
     except (ValueError, RecursionError) as error:
         raise ArchiveError(f"The archive's {name} is not JSON: {error}.") from error
     if len(set(keys)) < len(keys):
         # Go does not distinguish them by case, and takes the last.
         raise ArchiveError(f"The archive's {name} has a key twice.")
-    return document
+    return found
 
 
 def _object(name: str, pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
@@ -616,7 +621,11 @@ def _object(name: str, pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
     return found
 
 
-def _entry(info: tarfile.TarInfo, data: Iterable[bytes]) -> Iterator[bytes]:
+def entry(info: tarfile.TarInfo, data: Iterable[bytes] = ()) -> Iterator[bytes]:
+    """A member as it stands in a tar.
+
+    :raises ArchiveError: if its header makes no sense, or it is not of the size that this says.
+    """
     try:
         header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     except _SENSELESS as error:
@@ -632,13 +641,13 @@ def _entry(info: tarfile.TarInfo, data: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(RECORD - size % RECORD)
 
 
-def _renamed(info: tarfile.TarInfo, name: str) -> tarfile.TarInfo:
+def renamed(info: tarfile.TarInfo, name: str) -> tarfile.TarInfo:
     info.name = name
     _keep_one_name(info)
     return info
 
 
-def _resized(info: tarfile.TarInfo, size: int) -> tarfile.TarInfo:
+def resized(info: tarfile.TarInfo, size: int) -> tarfile.TarInfo:
     info.size = size
     return info
 

@@ -71,6 +71,11 @@ class Headers:
         self._next: t.Callable[[bytes], None] = self._first
         self._extended: dict[bytes, bytes] = {}
 
+    @property
+    def ended(self) -> bool:
+        """Whether the two zero blocks have come."""
+        return self._ended
+
     def feed(self, block: bytes) -> None:
         """:raises Unreadable: as soon as it is seen."""
         offset = 0

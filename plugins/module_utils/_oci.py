@@ -5,7 +5,8 @@
 
 """OCI images, and the layouts that carry them, as tar streams: what podman loads as an oci-archive.
 
-Layers are uncompressed; who pushes the image compresses them. Memory stays small: a layer lies in a file.
+Layers that are made here are uncompressed; who pushes the image compresses them. Memory stays small: a layer lies in a
+file.
 The formats: the OCI image specification, ``config.md``, ``manifest.md`` and ``image-layout.md``.
 """
 
@@ -25,6 +26,7 @@ RECORD = 512
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+COMPRESSED_TYPES = {"none": LAYER_TYPE, "gzip": f"{LAYER_TYPE}+gzip", "zstd": f"{LAYER_TYPE}+zstd"}
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 NAME = "org.opencontainers.image.ref.name"
 """The annotation that names an image of a layout; podman gives the loaded image this name."""
@@ -34,15 +36,21 @@ Json = dict[str, t.Any]
 
 @dataclass(frozen=True)
 class Layer:
-    """An uncompressed tar in a file.
+    """A tar in a file, or in a part of one.
 
     :param file: open for reading.
-    :param digest: ``sha256:…`` of it; the digest of what is in it as well, because it is not compressed.
+    :param digest: ``sha256:…`` of it, as it lies there.
+    :param offset: where in the file it begins.
+    :param compression: none, gzip or zstd; what this collection makes is not compressed.
+    :param unpacked_digest: of what is in it, if it is compressed.
     """
 
     file: t.IO[bytes]
     digest: str
     size: int
+    offset: int = 0
+    compression: str = "none"
+    unpacked_digest: str | None = None
 
     @classmethod
     def spooled(cls, chunks: Iterable[bytes], file: t.IO[bytes]) -> Layer:
@@ -50,22 +58,52 @@ class Layer:
 
         :raises OSError: if the file cannot be written.
         """
-        digest, size = hashlib.sha256(), 0
+        writer = LayerWriter(file)
         for chunk in chunks:
-            file.write(chunk)
-            digest.update(chunk)
-            size += len(chunk)
-        file.flush()
-        return cls(file, f"sha256:{digest.hexdigest()}", size)
+            writer.write(chunk)
+        return writer.finish()
+
+    @property
+    def diff_id(self) -> str:
+        """What an image's configuration knows it by, however it is compressed."""
+        return self.unpacked_digest or self.digest
 
     @property
     def descriptor(self) -> Json:
-        return {"mediaType": LAYER_TYPE, "digest": self.digest, "size": self.size}
+        return {"mediaType": COMPRESSED_TYPES[self.compression], "digest": self.digest, "size": self.size}
 
     def blocks(self) -> Iterator[bytes]:
-        self.file.seek(0)
-        while block := self.file.read(BLOCK):
+        position, end = self.offset, self.offset + self.size
+        while position < end:
+            # Another layer of the same file may be read in between.
+            self.file.seek(position)
+            block = self.file.read(min(BLOCK, end - position))
+            if not block:
+                raise EOFError(f"The file of the layer {self.digest} has become shorter.")
+            position += len(block)
             yield block
+
+
+class LayerWriter:
+    """Takes a tar piece by piece.
+
+    :param file: an open file; the tar begins at its begin.
+    """
+
+    def __init__(self, file: t.IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, chunk: bytes) -> None:
+        """:raises OSError: if the file cannot be written."""
+        self._file.write(chunk)
+        self._digest.update(chunk)
+        self.size += len(chunk)
+
+    def finish(self) -> Layer:
+        self._file.flush()
+        return Layer(self._file, f"sha256:{self._digest.hexdigest()}", self.size)
 
 
 @dataclass(frozen=True)
@@ -74,12 +112,14 @@ class Image:
 
     :param architecture: as Go calls it, such as amd64.
     :param annotations: of the manifest, and of the index that lists it.
+    :param labels: of the configuration: they stay where formats have no annotations, and are part of the ID.
     """
 
     layers: list[Layer]
     architecture: str
     created: datetime
     annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -94,8 +134,8 @@ class Image:
                 "created": created,
                 "architecture": self.architecture,
                 "os": "linux",
-                "config": {},
-                "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in self.layers]},
+                "config": {"Labels": dict(self.labels)} if self.labels else {},
+                "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in self.layers]},
                 "history": [{"created": created, "created_by": "ferry.podman"} for _layer in self.layers],
             }
         )
@@ -134,7 +174,8 @@ class Image:
         yield from _member("index.json", self.index(name))
         for document in (self.manifest, self.config):
             yield from _member(_blob(_digest(document)), document)
-        for layer in self.layers:
+        # Two layers can be the same, and a layout has each blob once.
+        for layer in {layer.digest: layer for layer in self.layers}.values():
             yield _header(_blob(layer.digest), layer.size)
             yield from layer.blocks()
             yield _padding(layer.size)
