@@ -15,7 +15,6 @@ import re
 import typing as t
 from collections.abc import Iterable, Mapping
 
-from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
 from ansible_collections.ferry.podman.plugins.module_utils._compat import IMAGE_ANNOTATION
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import HostInfo, Json
 
@@ -93,12 +92,8 @@ def checkpoint_facts(config: Json, host: HostInfo, criu: str | None = None) -> d
     raw = host.raw["host"]
     distribution = raw.get("distribution") or {}
     facts = {
-        "name": config.get("name"),
-        "engine": "podman",
+        **config_facts(config),
         "engine_version": ".".join(map(str, host.podman)),
-        "raw_image": config.get("RawImageName"),
-        "image": config.get("rootfsImageName"),
-        "image_id": config.get("rootfsImageID"),
         "runtime": host.runtime,
         "runtime_version": host.runtime_version,
         "criu_version": _as_number(criu),
@@ -112,21 +107,17 @@ def checkpoint_facts(config: Json, host: HostInfo, criu: str | None = None) -> d
     return {fact: str(value) for fact, value in facts.items() if value}
 
 
-def facts_of_archive(contents: Contents) -> dict[str, str]:
-    """What an archive tells of itself, where nobody knows the host that it was made on.
-
-    The engine is not among it: other engines write archives of the same kind.
-    """
-    config = contents.config
+def config_facts(config: Json) -> dict[str, str]:
+    """What podman's config.dump tells of a checkpoint when the host is not known: enough for each engine to see one."""
     facts = {
         "name": config.get("name"),
+        "engine": "podman",
         "raw_image": config.get("RawImageName"),
         "image": config.get("rootfsImageName"),
         "image_id": config.get("rootfsImageID"),
         "runtime": config.get("runtime"),
-        "arch": contents.architecture,
     }
-    return {fact: str(value) for fact, value in facts.items() if value}
+    return {fact: value for fact, value in facts.items() if value and isinstance(value, str)}
 
 
 def _as_number(version: str | None) -> str | None:

@@ -35,7 +35,7 @@ FILES = frozenset(
         *("config.dump", "spec.dump", "network.status", "stats-dump", "ctr.log", "dump.log", "restore.log"),
         *(SHARED_MEMORY, ROOTFS_DIFF, DELETED_FILES, "pod.options", "pod.dump"),
         # CRI-O and containerd: checkpointctl's lib/metadata.go
-        *("bind.mounts", "status", "status.dump", "container.log", "descriptors.json"),
+        *("bind.mounts", "status", "status.dump", "container.log", "descriptors.json", "io.kubernetes.cri-o.LogPath"),
     )
 )
 DIRECTORIES = frozenset(("artifacts", "checkpoint", "pre-checkpoint", "volumes"))

@@ -15,6 +15,7 @@ removes the one for the other (``RootfsAdditions``). In a layer that is the dire
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -95,7 +96,7 @@ def parts(blocks: Iterable[bytes]) -> Iterator[Part]:
     """
     found: list[Header] = []
     headers, source = Headers(found.append), Chunks(blocks)
-    try:
+    with _explained():
         while raw := _next_headers(source, headers, found):
             header = found.pop()
             part = Part(header, raw, _content(source, headers, header.size + -header.size % RECORD))
@@ -105,6 +106,12 @@ def parts(blocks: Iterable[bytes]) -> Iterator[Part]:
         while block := source.read(_READ):
             headers.feed(block)
         headers.finish()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except Unreadable as error:
         raise ArchiveError(f"The changes of the root filesystem are no tar to be trusted: {error}.") from error
     except DAMAGED as error:
@@ -132,10 +139,11 @@ def _exactly(source: Chunks, size: int) -> bytes:
 
 def _content(source: Chunks, headers: Headers, size: int) -> Iterator[bytes]:
     while size:
-        block = source.read(min(size, _READ))
-        if not block:
-            raise Unreadable("it is cut short")
-        headers.feed(block)
+        with _explained():
+            block = source.read(min(size, _READ))
+            if not block:
+                raise Unreadable("it is cut short")
+            headers.feed(block)
         size -= len(block)
         yield block
 
