@@ -12,6 +12,7 @@ import io
 import typing as t
 from collections.abc import Iterable
 
+from ansible_collections.ferry.podman.plugins.module_utils._archive import DAMAGED
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 
 
@@ -55,7 +56,10 @@ class Checked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: t.Any) -> int:
-        block = self._file.read(len(buffer))
+        try:
+            block = self._file.read(len(buffer))
+        except DAMAGED as error:
+            raise ArchiveError(f"{self._name} is damaged or cut short: {error}.") from error
         self._found.update(block)
         if not block and f"sha256:{self._found.hexdigest()}" != self._digest:
             raise ArchiveError(f"{self._name} is damaged: what is in it has not the digest {self._digest}.")
