@@ -224,7 +224,7 @@ def _name_in_archive(member: Member) -> str:
     if member.name == ROOT and member.info.isdir():
         return ""
     top, _slash, name = member.name.partition("/")
-    if top != ROOT or name == ROOTFS_DIFF:
+    if top != ROOT or name in ("", ROOTFS_DIFF):
         raise ArchiveError(f"The image's last layer has {member.name!r}, which no layered checkpoint has.")
     return name
 
