@@ -204,7 +204,7 @@ def _joined(image: StoredImage) -> Iterator[bytes]:
     deleted, begun = b"", False
     for member in members(t.cast(Reader, open_layer(rest))):
         name = _name_in_archive(member)
-        if member.name == CHANGES and not begun:
+        if member.name == CHANGES:
             begun = True
             info = resized(renamed(member.info, ROOTFS_DIFF), _size_of_changes(member))
             yield from entry(info, _padded(form.changes(_blocks(changes)), info.size))
@@ -257,7 +257,7 @@ def _padded(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
         if left < 0:
             break
         yield chunk
-    if left < (len(END) if size else 0):
+    if left < 0:
         raise ArchiveError(f"The image's changes are more than the {size} bytes that {CHANGES} says.")
     while left:
         yield bytes(min(left, 256 * RECORD))

@@ -67,8 +67,8 @@ DEFAULTS: Json = {"shmSize": 65536000, "stopSignal": 15, "stopTimeout": 10, "log
 
 NETWORK: Json = {"createNetNS": True, "networkMode": "bridge", "newNetworks": {"podman": {"interface_name": "eth0"}}}
 
-OWN, SHARED = ("ipc", "uts", "network"), ("pid", "user")
-"""Namespaces of a pod that podman can make anew for its container, and such that processes cannot leave."""
+SHARED = ("pid", "user")
+"""Namespaces of a pod that its processes cannot leave; podman makes the others anew."""
 
 # What CRI-O and containerd call in the spec's annotations what we call so.
 _FACTS = {
@@ -185,10 +185,7 @@ def podman_spec(spec: Json) -> Json:
         if _dict(_namespace(spec, kind)).get("path"):
             raise ArchiveError(f"The container shares the {kind} namespace of its pod, and the archive is of it alone.")
     linux = _dict(spec.get("linux"))
-    namespaces = [
-        {key: value for key, value in each.items() if key != "path" or each.get("type") not in OWN}
-        for each in _namespaces(spec)
-    ]
+    namespaces = [{key: value for key, value in each.items() if key != "path"} for each in _namespaces(spec)]
     return {**spec, "linux": {**linux, "namespaces": namespaces}}
 
 

@@ -255,7 +255,9 @@ def test_padding_of_the_changes_comes_back(archives) -> None:
 
 def test_root_of_the_archive_itself_is_nothing_to_keep(archives) -> None:
     archive = archives.pack([archives.directory("."), *archives.members(config={"rootfsImageID": ""})])
-    assert "." not in archives.names(archived(as_layered(archive, base_image())))
+    image = as_layered(archive, base_image())
+    assert [name for name in names(image.layers[-1]) if name.rstrip("/.") == ROOT] == [ROOT]
+    assert "." not in archives.names(archived(image))
 
 
 NAMES = st.sampled_from(["checkpoint/a.img", "checkpoint/ü", "artifacts/x", "volumes/v.x", "pod.dump", "ctr.log"])
@@ -339,6 +341,13 @@ def test_members_in_other_places(archives, honest) -> None:
     for name in (f"{ROOT}/evil", f"{ROOT}/checkpoint"):
         with pytest.raises(LintError, match=name.split("/")[1]):
             archived(forged(honest, rest=archives.pack([archives.entry(name)])))
+
+
+def test_changes_come_once(archives, honest) -> None:
+    with tarfile.open(fileobj=t.cast(t.Any, open_layer(honest.layers[-1])), mode="r|") as tar:
+        rest = [(info, tar.extractfile(info).read() if info.isreg() else b"") for info in tar]
+    again = [entry for entry in rest if entry[0].name.endswith(".json")]
+    assert "'rootfs-diff.tar' twice" in refused(forged(honest, rest=archives.pack([*rest, *again])))
 
 
 def test_changes_that_nothing_tells_of(archives, honest) -> None:

@@ -224,6 +224,13 @@ def test_layer_of_containerd_becomes_podmans(archives, kubelet, pack) -> None:
     assert found["ctr.log"].endswith(b"F 1\n")
 
 
+def test_spool_may_have_been_used_before(archives, kubelet) -> None:
+    with tempfile.TemporaryFile() as spool:
+        spool.write(b"of another use")
+        used = b"".join(readable(io.BytesIO(kubelet.containerd()), spool))
+    assert used == read(kubelet.containerd())
+
+
 def test_without_whiteouts_there_is_no_list(archives, kubelet) -> None:
     layer = gzip.compress(archives.pack([archives.entry("a")]))
     assert "deleted.files" not in files(archives, read(kubelet.containerd(layer)))
@@ -333,6 +340,8 @@ def test_what_must_not_reach_podman_does_not(archives, kubelet) -> None:
     hostile = archives.pack([*log, archives.link("io.kubernetes.cri-o.LogPath", "/etc/shadow")])
     assert "'ctr.log' is a link" in refused(hostile)
     assert "which no checkpoint has" in refused(kubelet.crio(archives.entry("evil")))
+    for name in ("config.dump", "spec.dump"):
+        assert f"{name!r} twice" in refused(kubelet.crio(archives.entry(name, b"{}")))
     assert "'ctr.log' twice" in refused(kubelet.crio(archives.entry("ctr.log")))
     escape = gzip.compress(archives.pack([archives.link("a", "/etc"), archives.entry("a/passwd")]))
     assert "behind a link" in refused(kubelet.containerd(escape), IMAGE_ID)

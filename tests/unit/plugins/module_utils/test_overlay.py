@@ -165,8 +165,9 @@ def test_list_and_whiteouts_must_say_the_same(archives) -> None:
 
 def test_whiteouts_of_others_have_no_place_beside_the_list(archives) -> None:
     layer = archives.pack([archives.entry(".wh.x")])
-    with pytest.raises(ArchiveError, match="do not belong together"):
-        back(layer, ["/x"])
+    for deleted in (["/x"], []):
+        with pytest.raises(ArchiveError, match="do not belong together"):
+            back(layer, deleted)
 
 
 # -- another engine's layer -----------------------------------------------------------------------------------
