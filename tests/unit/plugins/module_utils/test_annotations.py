@@ -13,6 +13,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._annotations import (
     PREFIXES,
     as_annotations,
     checkpoint_facts,
+    config_facts,
     facts_in,
 )
 
@@ -62,6 +63,18 @@ def test_what_podman_would_write_itself(config_json, make_host) -> None:
     assert short["runtime.name"] == "crun"
     assert "+CRIU" in short["runtime.version"]
     assert (short["host.arch"], short["cgroups.version"]) == ("amd64", "v2")
+
+
+def test_config_alone_has_what_every_engine_looks_for(config_json) -> None:
+    facts = config_facts(config_json(RawImageName="shop/web", rootfsImageName=None, runtime="runc"))
+    assert facts["runtime"] == "runc" and "image" not in facts
+    written = as_annotations(facts, PREFIXES)
+    gates = ["io.podman.annotations.checkpoint.runtime.name", "io.kubernetes.cri-o.annotations.checkpoint.name"]
+    assert {*gates, "org.criu.checkpoint.container.name", "org.criu.checkpoint.engine.name"} <= written.keys()
+
+
+def test_config_of_another_kind_tells_nothing() -> None:
+    assert config_facts({"name": ["x"], "runtime": 7}) == {"engine": "podman"}
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,14 @@ def test_what_must_not_reach_podman_is_in_no_image(archives, make) -> None:
         make(archives.checkpoint()[:-1024])
 
 
+@pytest.mark.parametrize("make", [as_single, lambda archive, **options: as_layered(archive, base_image(), **options)])
+def test_large_archive_is_in_no_image(archives, make) -> None:
+    archive = archives.checkpoint(config={"rootfsImageID": ""})
+    assert make(archive, limits=Limits(30_000))
+    with pytest.raises(LintError, match="more than 3000 bytes"):
+        make(archive, limits=Limits(3000))
+
+
 def test_name_of_a_whiteout_fits_single_alone(archives) -> None:
     archive = archives.checkpoint(archives.rootfs_diff(archives.entry("a/.wh.b")), config={"rootfsImageID": ""})
     assert archived(as_single(archive)) == archive

@@ -249,6 +249,11 @@ def test_layer_that_grows_too_large_is_refused(kubelet, archives) -> None:
             use(kubelet.containerd(bomb), limits=Limits(1_000_000))
 
 
+def test_large_archive_is_refused(kubelet) -> None:
+    with pytest.raises(LintError, match="more than 4000 bytes: 'checkpoint/pages-1.img'"):
+        converted(kubelet.crio(), limits=Limits(4000))
+
+
 @pytest.mark.parametrize("layer", [b"", b"\x1f\x8b\x08", gzip.compress(bytes(1024))[:-5], b"no tar" * 500])
 def test_damaged_layers(kubelet, layer) -> None:
     if layer == b"":
