@@ -3,64 +3,19 @@
 #
 # Private to this collection: nothing here is an interface for others.
 
-"""Checkpoint images: made of an archive, and told apart from other images.
-
-An image has one layer, whose files are the archive's members, as podman's own (``libpod/container_internal_common.go``,
-``createCheckpointImage``). The same archive gives the same image ID, so it is seen whether an image is of it.
-"""
+"""Images that a host has: which of them are checkpoints, and of what."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 import typing as t
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from ansible_collections.ferry.podman.plugins.module_utils._annotations import (
-    as_annotations,
-    facts_in,
-    facts_of_archive,
-)
-from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, rewritten
-from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._annotations import facts_in
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json
-from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
-from ansible_collections.ferry.podman.plugins.module_utils._oci import Image
-from ansible_collections.ferry.podman.plugins.module_utils._registry import private_file, spooled
-from ansible_collections.ferry.podman.plugins.module_utils._source import Source
-
-
-@contextlib.contextmanager
-def image_of(path: str, families: Iterable[str], limits: Limits, directory: str) -> Iterator[tuple[Image, Contents]]:
-    """The image of an archive file, and what the archive holds.
-
-    :param families: of annotations, see ``_annotations``.
-    :param directory: where the layer lies meanwhile, uncompressed and without a name.
-    :raises ArchiveError: if it is not a whole checkpoint, or holds what must not reach podman.
-    """
-    with Source(path) as source, private_file(directory) as file:
-        contents = Contents()
-        with source.stream() as archive:
-            layer = spooled(rewritten(archive, contents, limits=limits), file, directory)
-        _check_restorable(path, contents)
-        if contents.architecture is None:
-            raise ArchiveError(f"The archive {path} does not tell for which processor it is.")
-        annotations = as_annotations(facts_of_archive(contents), families)
-        yield Image([layer], contents.architecture, source.modified, annotations), contents
-
-
-def _check_restorable(path: str, contents: Contents) -> None:
-    """An image cannot be merged with another one."""
-    if contents.is_pre_checkpoint or contents.needs_previous:
-        raise ArchiveError(
-            f"The archive {path} is only a part of a checkpoint, made with pre_checkpoint or with_previous.",
-            remedy="Make an image of a checkpoint that is whole.",
-        )
-
-
-# -- images that are there already -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

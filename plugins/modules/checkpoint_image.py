@@ -195,13 +195,14 @@ from datetime import datetime, timedelta, timezone
 
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
+from ansible_collections.ferry.podman.plugins.module_utils._build import built
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._image import Stored, image_of
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient, RegistryAccess
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference
 from ansible_collections.ferry.podman.plugins.module_utils._retention import Kept, Rules, outdated
+from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
 
 ABSENT = "The host has no image of this name."
 
@@ -242,8 +243,7 @@ class Images:
         self.module.show_difference(before and before.id, self._becomes or (after and after.id))
 
     def _make(self, reference: Reference, before: Stored | None) -> None:
-        with image_of(self.params["src"], self.params["formats"], self._limits(), self.params["directory"]) as made:
-            image, _contents = made
+        with built(self.params["src"], self.params["formats"], self._limits(), self.params["directory"]) as image:
             if before is not None and before.id == image.id:
                 return
             self._changed(ABSENT if before is None else "The image of this name is not of this archive.")

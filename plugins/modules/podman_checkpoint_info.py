@@ -263,11 +263,11 @@ from ansible_collections.ferry.podman.plugins.module_utils import _compat
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, compression_of, inspect_file
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._image import Stored
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._lint import ROOTFS_DIFF
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._spec import environment_names, mounts
+from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
 
 
 def describe_host(module: FerryModule, client: LibpodClient, info: HostInfo) -> dict:

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
+from ansible_collections.ferry.podman.plugins.module_utils._build import built
 from ansible_collections.ferry.podman.plugins.module_utils._criu import CORE_MAGIC
-from ansible_collections.ferry.podman.plugins.module_utils._image import image_of
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS
 from ansible_collections.ferry.podman.plugins.modules import checkpoint_image
 
@@ -40,7 +40,7 @@ def archive(archives, protobuf, tmp_path):
     core = protobuf.image(CORE_MAGIC, protobuf.message((1, 1)))
     path.write_bytes(archives.checkpoint(archives.entry("checkpoint/core-1.img", core)))
     os.utime(path, (1767225600, 1767225600))
-    with image_of(str(path), ["podman", "criu", "cri-o"], NO_LIMITS, str(tmp_path)) as (image, _contents):
+    with built(str(path), ["podman", "criu", "cri-o"], NO_LIMITS, str(tmp_path)) as image:
         return str(path), image.id
 
 
