@@ -42,6 +42,18 @@ options:
         any of it.
       - The image's ID follows from the archive's content and its time, so the same archive gives the same image.
     type: path
+  dest:
+    description:
+      - Path of a checkpoint archive to make of the image, on the host that the module runs on. Its directory must
+        exist.
+      - It is written beside its name, seen to be whole, and then moved into place, with mode C(0600).
+      - A file that is there is replaced, unless the same image can be made of it.
+    type: path
+  compress:
+    description: Compression of O(dest).
+    type: str
+    choices: [zstd, gzip, none]
+    default: zstd
   formats:
     description:
       - Whose annotations the image gets. V(podman) are Podman's, V(criu) are those that checkpointctl writes and
@@ -141,6 +153,11 @@ EXAMPLES = r"""
     image: registry.example:5000/ferry/db:monday
   delegate_to: node2
 
+- name: Make an archive of an image again
+  ferry.podman.checkpoint_image:
+    name: registry.example:5000/ferry/db:monday
+    dest: /var/backup/db.tar.zst
+
 - name: Keep each container's last seven checkpoints, and none for longer than a month
   ferry.podman.checkpoint_image:
     state: pruned
@@ -190,19 +207,21 @@ pruned:
     reason: {description: Why it goes., type: str, returned: always}
 """
 
+import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
 from ansible_collections.ferry.podman.plugins.module_utils._build import built
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient, RegistryAccess
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference
 from ansible_collections.ferry.podman.plugins.module_utils._retention import Kept, Rules, outdated
 from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
+from ansible_collections.ferry.podman.plugins.module_utils._unbuild import save
 
 ABSENT = "The host has no image of this name."
 
@@ -238,6 +257,8 @@ class Images:
         if after is not None and not self._becomes:
             self._check(after)
             self.module.result["image"] = after.summary()
+        if self.params["dest"] is not None and after is not None and not self._becomes:
+            self._save(after)
         if self.params["push"]:
             self._push(reference)
         self.module.show_difference(before and before.id, self._becomes or (after and after.id))
@@ -254,6 +275,29 @@ class Images:
             if self.client.image(image.id) is None:
                 raise FerryError(f"The archive was loaded as another image than {image.id[:12]}.")
             self.client.tag_image(image.id, reference.repository, reference.tag)
+
+    def _save(self, image: Stored) -> None:
+        dest = self.params["dest"]
+        if os.path.exists(dest) and self._is_of(dest, image):
+            return
+        self._changed(f"There is no archive of the image at {dest}.")
+        if not self.module.check_mode:
+            save(
+                self.client,
+                image.id,
+                image.created,
+                dest,
+                self.params["compress"],
+                self._limits(),
+                self.params["directory"],
+            )
+
+    def _is_of(self, path: str, image: Stored) -> bool:
+        try:
+            with built(path, [], self._limits(), self.params["directory"]) as other:
+                return other.id == image.id
+        except ArchiveError:
+            return False
 
     def _limits(self) -> Limits:
         size = self.client.info().graph_root_size
@@ -373,6 +417,8 @@ def main() -> None:
             "name": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent", "pruned"], "default": "present"},
             "src": {"type": "path"},
+            "dest": {"type": "path"},
+            "compress": {"type": "str", "choices": ["zstd", "gzip", "none"], "default": "zstd"},
             "formats": {
                 "type": "list",
                 "elements": "str",
@@ -398,7 +444,7 @@ def main() -> None:
             ("state", "pruned", ("older_than", "keep", "max_total_size"), True),
         ],
         required_together=[("registry_username", "registry_password")],
-        mutually_exclusive=[("src", "digest")],
+        mutually_exclusive=[("src", "digest"), ("src", "dest")],
     ).run(manage)
 
 

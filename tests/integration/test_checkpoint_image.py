@@ -94,6 +94,19 @@ def test_podman_itself_restores_it(host: Node, repository: str) -> None:
     memory.goes_on_in(restored(host, box))
 
 
+def test_archive_comes_out_of_an_image_again(host: Node, repository: str) -> None:
+    box, memory, path = frozen(host)
+    name, dest = f"{repository}:1", f"{SCRATCH}/again.tar.gz"
+    forget(host, name)
+    host.module("checkpoint_image", name=name, src=path)
+    saved = host.module("checkpoint_image", name=name, dest=dest, compress="gzip")
+    assert saved.changed, saved.msg
+    assert not host.module("checkpoint_image", name=name, dest=dest, compress="gzip").changed
+    assert host.sh(f"zstd -dc {path} | sha256sum") == host.sh(f"gzip -dc {dest} | sha256sum")
+    host.podman("container", "restore", "--tcp-established", "--import", dest)
+    memory.goes_on_in(restored(host, box))
+
+
 def test_what_is_no_checkpoint_is_refused(host: Node, repository: str) -> None:
     name = f"{repository}:other"
     host.podman("tag", "localhost/lab/counter", name)

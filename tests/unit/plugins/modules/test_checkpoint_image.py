@@ -168,6 +168,43 @@ def test_what_is_no_checkpoint_is_not_pushed(run_module, podman) -> None:
     assert not any(request.startswith("POST") for request in podman.seen)
 
 
+# -- as an archive again -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exported(podman, archive, tmp_path):
+    """The host has an image of the archive, and exports it."""
+    path, ident = archive
+    with built(path, ["podman"], NO_LIMITS, str(tmp_path)) as image:
+        layout = b"".join(image.layout())
+        created = image.created.strftime("%Y-%m-%dT%H:%M:%SZ")
+    podman.on(FOUND, stored(ident, created=created))
+    podman.on(f"GET /images/{ident}/get", podman.archive(layout))
+    return path
+
+
+def test_archive_comes_out_as_it_went_in(run_module, podman, exported, tmp_path) -> None:
+    dest = tmp_path / "out.tar"
+    options = {"url": podman.url, "name": NAME, "dest": str(dest), "compress": "none", "max_size": "1M"}
+    assert run_module(checkpoint_image, check_mode=True, **options)["changed"] and not dest.exists()
+    assert run_module(checkpoint_image, **options)["changed"]
+    with open(exported, "rb") as file:
+        assert dest.read_bytes() == file.read()
+    assert dest.stat().st_mode & 0o777 == 0o600
+    assert not run_module(checkpoint_image, **options)["changed"]
+    dest.write_bytes(b"something else")
+    assert run_module(checkpoint_image, **options)["changed"]
+
+
+def test_image_that_is_damaged_leaves_no_archive(run_module, podman, exported, archive, tmp_path) -> None:
+    _path, ident = archive
+    podman.on(f"GET /images/{ident}/get", podman.archive(b"\0" * 2048))
+    dest = tmp_path / "out.tar"
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, dest=str(dest), max_size="1M")
+    assert answer["failed"] and "no image" in answer["msg"]
+    assert not dest.exists() and not list(tmp_path.glob(".out*"))
+
+
 # -- removed --------------------------------------------------------------------------------------------------------
 
 
