@@ -232,7 +232,7 @@ def _name_in_archive(member: Member) -> str:
 def _size_of_changes(member: Member) -> int:
     found = document(CHANGES, _limited(member, _MOST_CHANGES))
     size = found.get("size") if isinstance(found, dict) else None
-    if type(size) is not int or size < 0:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise ArchiveError(f"The image's {CHANGES} does not say the size of {ROOTFS_DIFF}.")
     return size
 
