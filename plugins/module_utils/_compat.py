@@ -11,8 +11,9 @@ time, and some only after the container has been stopped (podman's ``pkg/checkpo
 
 from __future__ import annotations
 
+import re
 import typing as t
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
@@ -543,26 +544,91 @@ def archive_findings(contents: Contents, *, has_previous: bool) -> list[Finding]
     return found
 
 
-def image_findings(image: Json, host: HostInfo) -> list[Finding]:
-    """Whether an image is a checkpoint, and one for this runtime."""
-    runtime = (image.get("Annotations") or {}).get(IMAGE_ANNOTATION + "runtime.name")
-    if not runtime:
-        return [
-            Finding(
-                "not_a_checkpoint",
-                "The image has no checkpoint annotations: it is not a checkpoint, or lost them as a docker-archive.",
-                "Push, save and pull checkpoint images in the format oci.",
-            )
-        ]
-    if runtime != host.runtime:
-        return [
-            Finding(
-                "runtime_differs",
-                f"The checkpoint image requires runtime {runtime}; the service's is {host.runtime}.",
-                f"Use a service started with podman --runtime {runtime} system service.",
-            )
-        ]
-    return []
+def foreign_findings(kind: str) -> list[Finding]:
+    """An archive of another engine, which podman cannot import as it is.
+
+    :param kind: see ``_kubelet.kind_of``.
+    """
+    if kind == "podman":
+        return []
+    return [
+        Finding(
+            "foreign_archive",
+            f"The archive is one of the kubelet, made by {kind}, and lacks what podman needs of a container.",
+            "Make an image of it with checkpoint_image, which adds that, and restore from the image.",
+        )
+    ]
+
+
+def image_findings(told: Mapping[str, str], host: HostInfo, criu: str | None = None) -> list[Finding]:
+    """Whether the checkpoint in an image can go on here.
+
+    :param told: by its annotations, see ``_annotations.facts_in``; what is not told is not compared.
+    :param criu: this host's version of CRIU, such as 4.2.1, if it is known.
+    """
+    return [
+        *architecture_findings(told.get("arch"), host),
+        *_told_runtime_findings(told, host),
+        *_told_cgroup_findings(told, host),
+        *_told_criu_findings(told, criu),
+    ]
+
+
+def no_checkpoint_findings(reason: str) -> list[Finding]:
+    """An image without annotations of a checkpoint, in which none was found either.
+
+    :param reason: a sentence.
+    """
+    return [Finding("not_a_checkpoint", f"The image is no checkpoint: {reason}", "Name a checkpoint image.")]
+
+
+def architecture_findings(arch: str | None, host: HostInfo) -> list[Finding]:
+    """:param arch: of the checkpoint, as Go calls it; None if it does not tell."""
+    if arch is None or arch == host.arch:
+        return []
+    return [
+        Finding(
+            "architecture",
+            f"The checkpoint is of a process on {arch}, and this host is {host.arch}.",
+            "Memory of one architecture cannot go on in another; restore it on a host of its own.",
+        )
+    ]
+
+
+def _told_runtime_findings(told: Mapping[str, str], host: HostInfo) -> Iterator[Finding]:
+    runtime = told.get("runtime")
+    if runtime in ("crun", "runc") and runtime != host.runtime:
+        yield Finding(
+            "runtime_differs",
+            f"The checkpoint image requires runtime {runtime}; the service's is {host.runtime}.",
+            f"Use a service started with podman --runtime {runtime} system service.",
+        )
+
+
+def _told_cgroup_findings(told: Mapping[str, str], host: HostInfo) -> Iterator[Finding]:
+    here, there = host.summary()["cgroup_version"], told.get("cgroup_version")
+    if there is not None and there.lstrip("v") != here.lstrip("v"):
+        yield Finding(
+            "cgroup_version",
+            f"The checkpoint is of a host with cgroups {there}, and this one has {here}.",
+            "CRIU cannot restore a container's cgroup in the other version; boot the host with that version.",
+        )
+
+
+def _told_criu_findings(told: Mapping[str, str], criu: str | None) -> Iterator[Finding]:
+    number = told.get("criu_version", "")
+    if criu is None or not re.fullmatch("[0-9]{5,6}", number):
+        return
+    # CRIU's own way to give its version: 40201 for 4.2.1.
+    there = (int(number[:-4]), int(number[-4:-2]), int(number[-2:]))
+    if parse_version(criu) < there:
+        yield Finding(
+            "older_criu",
+            f"This host's CRIU {criu} is older than the {dotted(there)} that has made the checkpoint: it may not "
+            "understand all of it.",
+            "Upgrade CRIU here; a restore that fails leaves nothing behind.",
+            severity="warning",
+        )
 
 
 def local_findings(container: Container, host: HostInfo, evidence: str | None) -> list[Finding]:

@@ -187,9 +187,18 @@ def archive_of(image: StoredImage, contents: Contents, limits: Limits = NO_LIMIT
     :param contents: filled while it goes by.
     :raises ArchiveError: if it holds no whole checkpoint, or what must not reach podman, or is damaged.
     """
-    is_layered = layout_of(image) == LAYERED
-    with t.cast("t.IO[bytes]", Chunks(_joined(image)) if is_layered else open_layer(image.layers[0])) as source:
+    with open_image(image) as source:
         yield from rewritten(source, contents, limits=limits)
+
+
+def open_image(image: StoredImage) -> t.IO[bytes]:
+    """Read the archive that an image holds. It has not been looked into.
+
+    :raises ArchiveError: here or while it is read.
+    """
+    if layout_of(image) == LAYERED:
+        return t.cast("t.IO[bytes]", Chunks(_joined(image)))
+    return open_layer(image.layers[0])
 
 
 def base_layers(image: StoredImage) -> list[Layer]:

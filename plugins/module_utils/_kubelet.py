@@ -21,6 +21,7 @@ import re
 import tarfile
 import typing as t
 from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     BLOCK,
@@ -95,6 +96,51 @@ def kind_of(names: Container[str], config: Json) -> str:
     if any(name in names for name in ("bind.mounts", CRIOS_LOG)) or "rootfsImageRef" in config:
         return CRIO
     return PODMAN
+
+
+@dataclass(frozen=True)
+class Made:
+    """An archive by its documents, which are as they were found.
+
+    :param kind: see ``kind_of``.
+    :param spec: empty where it was not needed to tell the kind.
+    """
+
+    kind: str
+    config: Json
+    spec: Json
+
+    @property
+    def image_id(self) -> str | None:
+        """Of the base image, as podman knows it; None where only a digest is known."""
+        found = self.config.get("rootfsImageID")
+        return found if isinstance(found, str) and found else _image_id(self.config)
+
+    @property
+    def image_references(self) -> list[str]:
+        """Where the base image is known by: what it is exactly, then its names."""
+        keys = ("rootfsImageRef", "rootfsImageName", "rootfsImage")
+        return [self.config[key] for key in keys if isinstance(self.config.get(key), str) and self.config[key]]
+
+
+def look_at(source: Reader) -> Made:
+    """See who made an archive. Of podman's, only the begin is read: its documents come before the memory.
+
+    :param source: not compressed.
+    :raises ArchiveError: if it is damaged, or no checkpoint of one container.
+    """
+    names: set[str] = set()
+    found: dict[str, Json] = {}
+    for member in members(source):
+        names.add(member.name)
+        if member.name in DOCUMENTS:
+            found[member.name] = _parsed(member.name, _limited(member))
+        if "rootfsImageID" in found.get("config.dump", {}):
+            break
+    if "config.dump" not in found:
+        raise ArchiveError("The archive is no checkpoint of one container: it has no config.dump.")
+    config = found["config.dump"]
+    return Made(kind_of(names, config), config, found.get("spec.dump", {}))
 
 
 def kubelet_facts(kind: str, config: Json, spec: Json) -> dict[str, str]:

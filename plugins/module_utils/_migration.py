@@ -264,7 +264,7 @@ class Migration:
             carrier.push()
             image_id = carrier.pull()
         with self._restoring(guard):
-            return self._restorer().restore_carried(image_id, contents, self.subject, self._doing)
+            return self._restorer().restore_image(image_id, contents, self.subject, self._doing)
 
     @contextlib.contextmanager
     def _restoring(self, guard: Guard) -> Iterator[None]:

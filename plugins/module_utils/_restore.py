@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils._annotations import facts_in
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, Reader, rewritten
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
@@ -26,6 +27,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     facts_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive
+from ansible_collections.ferry.podman.plugins.module_utils._kubelet import kind_of
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     Container,
     HostInfo,
@@ -242,6 +244,8 @@ class Restorer:
         facts = gather_facts(self.client, self.host, subject, self.request)
         return [
             *_compat.archive_findings(contents, has_previous=has_previous),
+            *_compat.foreign_findings(kind_of(contents.sizes, contents.config)),
+            *_compat.architecture_findings(contents.architecture, self.host),
             *_compat.restore_findings(subject, facts, self.request),
         ]
 
@@ -279,16 +283,20 @@ class Restorer:
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
         return self._arrived(name, answer, contents, doing)
 
-    def restore_carried(self, image_id: str, contents: Contents, subject: _compat.Subject, doing: str) -> Json:
-        """Restore from an image that was made of an archive of this collection; see ``restore_archive``.
+    def restore_image(
+        self, image_id: str, contents: Contents, subject: _compat.Subject, doing: str, new_name: str | None = None
+    ) -> Json:
+        """Restore from an image of the layout and with the annotations that podman knows; see ``import_chunks``.
 
-        :param contents: of the archive.
+        :param image_id: full: a name could be that of a container, which podman looks for first.
+        :param contents: of the archive in it.
         """
         volumes = [] if self.options.ignore_volumes else subject.volumes
+        name = new_name or subject.id
         answer: Json = {}
-        with nothing_left_behind(self.client, subject.id, volumes, doing):
-            answer = self.client.restore(image_id, self._options(None), doing)
-        return self._arrived(subject.id, answer, contents, doing)
+        with nothing_left_behind(self.client, name, volumes, doing):
+            answer = self.client.restore(image_id, self._options(new_name), doing)
+        return self._arrived(name, answer, contents, doing)
 
     def _arrived(self, name: str, answer: Json, contents: Contents, doing: str) -> Json:
         try:
@@ -302,29 +310,12 @@ class Restorer:
             # It has run, whatever went wrong since: one of --rm may have ended and be gone.
             raise _unknown(doing, error, name, "It was restored, but cannot be looked at.") from error
 
-    # -- from an image ----------------------------------------------------------------------------------------
+    def image_findings(self, image: Json, criu: str | None) -> list[_compat.Finding]:
+        """What an image's annotations say against restoring it here, before it is read.
 
-    def image_findings(self, image: Json) -> list[_compat.Finding]:
-        """Every reason against restoring from this checkpoint image."""
-        found = _compat.image_findings(image, self.host)
-        if any(finding.code == "not_a_checkpoint" for finding in found):
-            return found
-        subject = image_subject(image, self.host)
-        facts = gather_facts(self.client, self.host, subject, self.request)
-        return found + _compat.restore_findings(subject, facts, self.request)
-
-    def restore_image(self, image: Json, new_name: str | None) -> Json:
-        """Restore from a checkpoint image on this host.
-
-        :raises RestoreFailed: and nothing of it is left.
+        :param criu: this host's version of CRIU, if it is known.
         """
-        name = new_name or image_subject(image, self.host).name
-        doing = f"Restoring container {name}"
-        answer: Json = {}
-        with nothing_left_behind(self.client, name, [], doing):
-            # The full ID: a name could be that of a container, which podman looks for first.
-            answer = self.client.restore(image["Id"], self._options(new_name), doing)
-        return self._result(answer.get("Id") or name, answer)
+        return _compat.image_findings(facts_in(image.get("Annotations") or {}), self.host, criu)
 
     def _result(self, name: str, answer: Json) -> Json:
         container = self.client.container(name)
@@ -345,14 +336,13 @@ class Restorer:
 
 def image_subject(image: Json, host: HostInfo) -> _compat.Subject:
     """Read from a checkpoint image's annotations what is to be restored; networks and volumes are not in them."""
-    annotations = image.get("Annotations") or {}
-    prefix = _compat.IMAGE_ANNOTATION
+    told = facts_in(image.get("Annotations") or {})
     return _compat.Subject(
         id="",
-        name=str(annotations.get(prefix + "name") or ""),
+        name=told.get("name", ""),
         runtime=host.runtime,
-        image_id=str(annotations.get(prefix + "rootfsImageID") or ""),
-        image=str(annotations.get(prefix + "rootfsImageName") or ""),
+        image_id=told.get("image_id", ""),
+        image=told.get("image", ""),
     )
 
 

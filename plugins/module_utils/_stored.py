@@ -38,6 +38,10 @@ class Stored:
         return facts_in(self.raw.get("Annotations") or {})
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        return t.cast("Mapping[str, str]", self.raw.get("Labels") or {})
+
+    @property
     def is_checkpoint(self) -> bool:
         return "name" in self.facts
 

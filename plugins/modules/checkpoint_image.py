@@ -14,8 +14,8 @@ description:
   - Makes an image of a checkpoint archive, so that a checkpoint travels through the registry that is there already.
     M(ferry.podman.podman_restore) and C(podman container restore) restore from it.
   - Pulls such an image, pushes it, removes it, and removes those that have been kept for long enough.
-  - The image has one layer, as Podman's own checkpoint images, and annotations on its manifest and on the index, which
-    tell Podman, CRI-O and containerd that it is a checkpoint, and of what.
+  - The image has annotations on its manifest and on the index, which tell Podman, CRI-O and containerd that it is a
+    checkpoint, and of what.
   - An image that is no checkpoint is refused.
 options:
   name:
@@ -27,7 +27,7 @@ options:
     type: str
   state:
     description:
-      - V(present), the host has the image. It is made of O(src), or else pulled if it is not there.
+      - V(present), the host has the image. It is made of O(src) or O(image), or else pulled if it is not there.
       - V(absent), it has not. The copy in a registry stays.
       - V(pruned), images of checkpoints are removed that O(older_than), O(keep) or O(max_total_size) say, each for the
         images of one container by itself. The newest one of a container always stays, and so does one that a
@@ -37,11 +37,31 @@ options:
     default: present
   src:
     description:
-      - Path of a checkpoint archive on the host that the module runs on, compressed or not.
+      - Path of a checkpoint archive on the host that the module runs on, compressed or not. It is Podman's, or one that
+        the kubelet's checkpoint API has made with CRI-O or containerd.
       - It is read to its end, and refused if it is damaged or holds what no checkpoint needs, before the service sees
         any of it.
       - The image's ID follows from the archive's content and its time, so the same archive gives the same image.
+      - Of an archive of the kubelet, what Podman needs and it has not is added. Its container gets a network of its own
+        in the place of its pod's. The host must have the image that it was made from.
     type: path
+  image:
+    description:
+      - Name or ID of a checkpoint image on the host of the service to make the image of, in another O(layout), with
+        other O(formats), or with the annotations that it has lost on its way, as in a docker-archive.
+      - It is read as O(src) is. With a O(name) other than its own it stays as it is.
+    type: str
+  layout:
+    description:
+      - What the image is like that is made of O(src) or O(image). Both can be restored, and made into each other.
+      - V(single) is Podman's layout, one layer with the archive's members in it. Podman restores it by itself.
+      - V(layered) has the layers of the image that the container was made from, above them the changes of its root
+        filesystem as a layer, and then CRIU's files. A registry has the lower ones once, and other tools see the
+        container's files. It can be restored by M(ferry.podman.podman_restore), and is to be turned into V(single) for
+        others. The host must have the image that the container was made from.
+    type: str
+    choices: [single, layered]
+    default: single
   dest:
     description:
       - Path of a checkpoint archive to make of the image, on the host that the module runs on. Its directory must
@@ -72,7 +92,7 @@ options:
   digest:
     description:
       - The image must be this one, by the digest of its manifest, as RV(digest) tells after a push.
-      - An image of the name that is another one is pulled anew, by this digest. Not with O(src).
+      - An image of the name that is another one is pulled anew, by this digest. Not with O(src) or O(image).
     type: str
   registry_tls_verify:
     description: Whether the registry must prove who it is. By default the hosts' C(registries.conf) tells.
@@ -90,7 +110,7 @@ options:
     type: int
   max_size:
     description:
-      - How large O(src) may be when it is unpacked, as in V(20G).
+      - How large O(src) or O(image) may be when it is unpacked, as in V(20G).
       - By default as large as the file system where podman keeps containers.
     type: str
   max_members:
@@ -99,7 +119,8 @@ options:
     default: 100000
   directory:
     description:
-      - Where O(src) lies uncompressed meanwhile, on the host that the module runs on, in a file without a name.
+      - Where O(src), or an image that is read, lies uncompressed meanwhile, on the host that the module runs on, in
+        files without names.
     type: path
     default: /var/tmp
   older_than:
@@ -119,7 +140,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - O(src) is read and compared, as without it. Nothing is asked of a registry.
+      - O(src) and O(image) are read and compared, as without it. Nothing is asked of a registry.
   diff_mode:
     support: full
   idempotent:
@@ -157,6 +178,23 @@ EXAMPLES = r"""
   ferry.podman.checkpoint_image:
     name: registry.example:5000/ferry/db:monday
     dest: /var/backup/db.tar.zst
+
+- name: Store a checkpoint next to the image of its container, whose layers the registry has already
+  ferry.podman.checkpoint_image:
+    name: registry.example:5000/ferry/db:layered
+    src: /var/backup/db.tar.zst
+    layout: layered
+    push: true
+
+- name: Make an image of what the kubelet has written
+  ferry.podman.checkpoint_image:
+    name: localhost/from-kubernetes/web:1
+    src: /var/lib/kubelet/checkpoints/checkpoint-web_default-web-2026-11-20T10:00:00Z.tar
+
+- name: Give an image its annotations again
+  ferry.podman.checkpoint_image:
+    name: localhost/from-a-docker-archive:1
+    image: localhost/from-a-docker-archive:1
 
 - name: Keep each container's last seven checkpoints, and none for longer than a month
   ferry.podman.checkpoint_image:
@@ -213,15 +251,18 @@ from datetime import datetime, timedelta, timezone
 
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
-from ansible_collections.ferry.podman.plugins.module_utils._build import built
+from ansible_collections.ferry.podman.plugins.module_utils._build import Recipe, built
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, LAYOUT, SINGLE
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient, RegistryAccess
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
+from ansible_collections.ferry.podman.plugins.module_utils._oci import Image
 from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference
 from ansible_collections.ferry.podman.plugins.module_utils._retention import Kept, Rules, outdated
+from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
-from ansible_collections.ferry.podman.plugins.module_utils._unbuild import save
+from ansible_collections.ferry.podman.plugins.module_utils._unbuild import Exported
 
 ABSENT = "The host has no image of this name."
 
@@ -247,7 +288,7 @@ class Images:
     def present(self) -> None:
         reference = Reference.parse(self.params["name"])
         before = self.stored(str(reference))
-        if self.params["src"] is not None:
+        if self.params["src"] is not None or self.params["image"] is not None:
             self._make(reference, before)
         elif (reason := self._why_pull(before)) is not None:
             self._changed(reason)
@@ -264,17 +305,35 @@ class Images:
         self.module.show_difference(before and before.id, self._becomes or (after and after.id))
 
     def _make(self, reference: Reference, before: Stored | None) -> None:
-        with built(self.params["src"], self.params["formats"], self._limits(), self.params["directory"]) as image:
-            if before is not None and before.id == image.id:
-                return
-            self._changed(ABSENT if before is None else "The image of this name is not of this archive.")
-            if self.module.check_mode:
-                self._becomes = image.id
-                return
-            self.client.load_image(image.layout(), f"Loading {self.params['src']} as an image")
-            if self.client.image(image.id) is None:
-                raise FerryError(f"The archive was loaded as another image than {image.id[:12]}.")
-            self.client.tag_image(image.id, reference.repository, reference.tag)
+        with self._source() as source:
+            known = source.stored.facts if isinstance(source, Exported) else {}
+            with built(source, self._recipe(), self.client, known) as image:
+                reason = why_load(before, image)
+                if reason is None:
+                    return
+                self._changed(reason)
+                if self.module.check_mode:
+                    self._becomes = image.id
+                    return
+                self.client.load_image(image.layout(), f"Loading {source.path} as an image")
+                if self.client.image(image.id) is None:
+                    raise FerryError(f"{source.path} was loaded as another image than {image.id[:12]}.")
+                self.client.tag_image(image.id, reference.repository, reference.tag)
+
+    def _source(self) -> Source | Exported:
+        if self.params["src"] is not None:
+            return Source(self.params["src"])
+        stored = self.stored(self.params["image"])
+        if stored is None:
+            raise FerryError(f"There is no image {self.params['image']} on this host.", remedy="Pull or load it first.")
+        return self._exported(stored)
+
+    def _exported(self, image: Stored) -> Exported:
+        return Exported(self.client, image, self._limits(), self.params["directory"])
+
+    def _recipe(self, layout: str | None = None) -> Recipe:
+        layout = layout or self.params["layout"]
+        return Recipe(layout, tuple(self.params["formats"]), self._limits(), self.params["directory"])
 
     def _save(self, image: Stored) -> None:
         dest = self.params["dest"]
@@ -282,19 +341,14 @@ class Images:
             return
         self._changed(f"There is no archive of the image at {dest}.")
         if not self.module.check_mode:
-            save(
-                self.client,
-                image.id,
-                image.created,
-                dest,
-                self.params["compress"],
-                self._limits(),
-                self.params["directory"],
-            )
+            with self._exported(image) as exported:
+                exported.save(dest, self.params["compress"], self._limits())
 
     def _is_of(self, path: str, image: Stored) -> bool:
+        """Whether the same image can be made of an archive."""
+        layout = LAYERED if LAYOUT in image.labels else SINGLE
         try:
-            with built(path, [], self._limits(), self.params["directory"]) as other:
+            with Source(path) as source, built(source, self._recipe(layout), self.client) as other:
                 return other.id == image.id
         except ArchiveError:
             return False
@@ -396,6 +450,17 @@ class Images:
         return Rules(None if days is None else timedelta(days=days), keep, size)
 
 
+def why_load(before: Stored | None, image: Image) -> str | None:
+    """Why an image that was built must be loaded, or None if the host has it as it is."""
+    if before is None:
+        return ABSENT
+    if before.id != image.id:
+        return "The image of this name is not of this checkpoint."
+    annotations = before.raw.get("Annotations") or {}
+    lost = sorted(key for key in image.annotations if key not in annotations)
+    return f"The image has no annotation {lost[0]}." if lost else None
+
+
 def as_bytes(option: str, text: str | None) -> int | None:
     if text is None:
         return None
@@ -417,6 +482,8 @@ def main() -> None:
             "name": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent", "pruned"], "default": "present"},
             "src": {"type": "path"},
+            "image": {"type": "str"},
+            "layout": {"type": "str", "choices": ["single", "layered"], "default": "single"},
             "dest": {"type": "path"},
             "compress": {"type": "str", "choices": ["zstd", "gzip", "none"], "default": "zstd"},
             "formats": {
@@ -444,7 +511,7 @@ def main() -> None:
             ("state", "pruned", ("older_than", "keep", "max_total_size"), True),
         ],
         required_together=[("registry_username", "registry_password")],
-        mutually_exclusive=[("src", "digest"), ("src", "dest")],
+        mutually_exclusive=[("src", "image", "digest"), ("src", "dest")],
     ).run(manage)
 
 

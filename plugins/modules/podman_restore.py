@@ -49,7 +49,10 @@ options:
     type: path
     aliases: [import]
   image:
-    description: Name or ID of a checkpoint image on the host of the service. It is not pulled.
+    description:
+      - Name or ID of a checkpoint image on the host of the service, in any layout of
+        M(ferry.podman.checkpoint_image). It is not pulled.
+      - It is read to its end as an archive is, before it is restored. It needs no annotations for that.
     type: str
   new_name:
     description:
@@ -121,7 +124,7 @@ options:
       - Without this option everything is allowed, and what would not be by an empty policy is among RV(findings), as
         notices.
       - An empty policy, C({}), allows what every container of podman has.
-      - Only with O(src).
+      - Only with O(src) or O(image).
     type: dict
     suboptions:
       privileged:
@@ -198,6 +201,11 @@ options:
     description: How many members the archive may have, without those of the tars inside.
     type: int
     default: 100000
+  directory:
+    description:
+      - Where O(image) lies meanwhile, uncompressed, on the host that the module runs on, in a file without a name.
+    type: path
+    default: /var/tmp
 extends_documentation_fragment:
   - ferry.podman._connection
   - ferry.podman._attributes
@@ -321,10 +329,13 @@ criu_log:
   elements: str
 """
 
+from collections.abc import Callable
+
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import HostInfo, LibpodClient, RestoreOptions
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule, select_containers
@@ -332,8 +343,10 @@ from ansible_collections.ferry.podman.plugins.module_utils._policy import Policy
 from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer, image_subject
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import find_hold
 from ansible_collections.ferry.podman.plugins.module_utils._source import Archive
+from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
+from ansible_collections.ferry.podman.plugins.module_utils._unbuild import Exported
 
-ELSEWHERE_ONLY = ("new_name", "publish", "pod", "ignore_rootfs", "ignore_volumes")
+ELSEWHERE_ONLY = ("new_name", "publish", "pod", "ignore_rootfs", "ignore_volumes", "policy")
 
 
 def check_options(params: dict) -> None:
@@ -419,21 +432,74 @@ def restore_from_archive(module: FerryModule, restorer: Restorer) -> None:
         if archive.signed_by is not None:
             module.result["signed_by"] = archive.signed_by
         subject = _compat.Subject.from_archive(contents)
-        wanted = params["new_name"] or [None]
-        running = running_copies(restorer, subject, wanted)
-        missing = [name for name in wanted if name not in running]
-        if missing:
-            narrowed = restorer.narrowed(params["new_name"] and missing)
-            findings = narrowed.archive_findings(contents, has_previous=params["previous"] is not None)
-            if params["max_size"] is None:
-                findings += size_findings(contents, restorer.host)
-            asked = policy_findings(contents, restorer.host, policy_for(params))
-            refused_or_noted(module, f"Restoring {params['src']}", findings, asked)
-        steps = []
-        for name in wanted:
-            action = None if name in running else (lambda n=name: archive.restore(restorer, subject, n, limits))
-            steps.append((running.get(name) or expected(subject, name), action))
-        carry_out(module, steps)
+        restore_copies(
+            module,
+            restorer,
+            contents,
+            f"Restoring {params['src']}",
+            lambda name: archive.restore(restorer, subject, name, limits),
+        )
+
+
+def restore_from_image(module: FerryModule, restorer: Restorer) -> None:
+    raw = restorer.client.image(module.params["image"])
+    if raw is None:
+        raise FerryError(f"There is no image {module.params['image']} on this host.", remedy="Pull or load it first.")
+    doing = f"Restoring {module.params['image']}"
+    wanted = module.params["new_name"] or [None]
+    running = running_copies(restorer, image_subject(raw, restorer.host), wanted)
+    if len(running) == len(wanted):
+        carry_out(module, [(running[name], None) for name in wanted])
+        return
+    criu = module.local_host.criu()["version"] if restorer.client.transport.is_local else None
+    told = _compat.refuse_blockers(doing, restorer.image_findings(raw, criu))
+    limits = limits_for(module.params, restorer.host)
+    with Exported(restorer.client, Stored(raw), limits, module.params["directory"]) as image:
+        contents = looked_into(image, limits, doing)
+        subject = _compat.Subject.from_archive(contents)
+        restore_copies(
+            module, restorer, contents, doing, lambda name: image.restore(restorer, subject, contents, name), told
+        )
+
+
+def looked_into(image: Exported, limits: Limits, doing: str) -> Contents:
+    """:raises Refused: if it is no checkpoint, and does not say that it is one."""
+    try:
+        return image.inspect(limits)
+    except ArchiveError as error:
+        if not image.stored.is_checkpoint:
+            _compat.refuse_blockers(doing, _compat.no_checkpoint_findings(str(error)))
+        raise
+
+
+def restore_copies(
+    module: FerryModule,
+    restorer: Restorer,
+    contents: Contents,
+    doing: str,
+    restore_one: Callable[[str], dict],
+    told: list | None = None,
+) -> None:
+    """Restore those of the wanted containers that do not run, if nothing is against it.
+
+    :param told: findings so far.
+    """
+    params = module.params
+    subject = _compat.Subject.from_archive(contents)
+    wanted = params["new_name"] or [None]
+    running = running_copies(restorer, subject, wanted)
+    missing = [name for name in wanted if name not in running]
+    if missing:
+        narrowed = restorer.narrowed(params["new_name"] and missing)
+        findings = [*(told or []), *narrowed.archive_findings(contents, has_previous=params["previous"] is not None)]
+        if params["max_size"] is None:
+            findings += size_findings(contents, restorer.host)
+        refused_or_noted(module, doing, findings, policy_findings(contents, restorer.host, policy_for(params)))
+    steps = []
+    for name in wanted:
+        action = None if name in running else (lambda n=name: restore_one(n))
+        steps.append((running.get(name) or expected(subject, name), action))
+    carry_out(module, steps)
 
 
 def refused_or_noted(module: FerryModule, doing: str, findings: list, asked: list) -> None:
@@ -442,25 +508,6 @@ def refused_or_noted(module: FerryModule, doing: str, findings: list, asked: lis
     module.warn(findings)
     if asked:
         module.result["findings"] = [finding.as_dict() for finding in asked]
-
-
-def restore_from_image(module: FerryModule, restorer: Restorer) -> None:
-    reference = module.params["image"]
-    image = restorer.client.image(reference)
-    if image is None:
-        raise FerryError(f"There is no image {reference} on this host.", remedy="Pull or load it first.")
-    subject = image_subject(image, restorer.host)
-    wanted = module.params["new_name"] or [None]
-    running = running_copies(restorer, subject, wanted)
-    missing = [name for name in wanted if name not in running]
-    if missing:
-        findings = restorer.narrowed(module.params["new_name"] and missing).image_findings(image)
-        module.warn(_compat.refuse_blockers(f"Restoring {reference}", findings))
-    steps = []
-    for name in wanted:
-        action = None if name in running else (lambda n=name: restorer.restore_image(image, n))
-        steps.append((running.get(name) or expected(subject, name), action))
-    carry_out(module, steps)
 
 
 def running_copies(restorer: Restorer, subject: _compat.Subject, wanted: list) -> dict:
@@ -562,13 +609,14 @@ def main() -> None:
             "signer": {"type": "str"},
             "max_size": {"type": "str"},
             "max_members": {"type": "int", "default": 100000},
+            "directory": {"type": "path", "default": "/var/tmp"},
         },
         mutually_exclusive=[
             ("name", "all", "latest", "src", "image"),
             ("new_name", "tcp_established"),
             ("tcp_established", "tcp_close"),
         ],
-        required_by={"previous": "src", "policy": "src", "allowed_signers": "src", "signer": "allowed_signers"},
+        required_by={"previous": "src", "allowed_signers": "src", "signer": "allowed_signers"},
     ).run(restore)
 
 

@@ -13,10 +13,11 @@ from datetime import datetime, timezone
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._annotations import CRIO, CRIU, PODMAN, PREFIXES
-from ansible_collections.ferry.podman.plugins.module_utils._build import built
+from ansible_collections.ferry.podman.plugins.module_utils._build import Recipe, built
 from ansible_collections.ferry.podman.plugins.module_utils._criu import CORE_MAGIC
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, Limits
+from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 
 WRITTEN = 1767225600
 ALL = (PODMAN, CRIU, CRIO)
@@ -38,7 +39,8 @@ def archive(archives, protobuf, tmp_path):
 
 def made(path, tmp_path, families=ALL, limits=NO_LIMITS):
     """The image's ID, annotations of manifest, index and its entry, and the members of its layer."""
-    with built(path, families, limits, str(tmp_path)) as image:
+    recipe = Recipe(families=tuple(families), limits=limits, directory=str(tmp_path))
+    with Source(path) as source, built(source, recipe) as image:
         layout = b"".join(image.layout("localhost/cp:1"))
         with tarfile.open(fileobj=io.BytesIO(layout)) as tar:
             files = {info.name: tar.extractfile(info).read() for info in tar}

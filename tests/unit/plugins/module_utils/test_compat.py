@@ -364,16 +364,32 @@ def test_archive(directories, needs_previous, has_previous, found) -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotations", "found"),
+    ("told", "criu", "found"),
     [
-        ({"io.podman.annotations.checkpoint.runtime.name": "crun"}, []),
-        ({"io.podman.annotations.checkpoint.runtime.name": "runc"}, ["runtime_differs"]),
-        ({"org.opencontainers.image.base.name": ""}, ["not_a_checkpoint"]),
-        (None, ["not_a_checkpoint"]),
+        ({}, "4.2.1", []),
+        ({"runtime": "crun", "arch": "amd64", "cgroup_version": "v2", "criu_version": "40201"}, "4.2.1", []),
+        ({"criu_version": "40202"}, "4.2.1", ["older_criu"]),
+        ({"criu_version": "40202"}, None, []),
+        ({"criu_version": "1000000"}, "4.2.1", []),
+        ({"runtime": "runc"}, None, ["runtime_differs"]),
+        # containerd's name of a shim says nothing about podman's runtimes.
+        ({"runtime": "io.containerd.runc.v2"}, None, []),
+        ({"arch": "arm64"}, None, ["architecture"]),
+        ({"cgroup_version": "v1"}, None, ["cgroup_version"]),
+        ({"cgroup_version": "2"}, None, []),
     ],
 )
-def test_image(make_host, annotations, found) -> None:
-    assert codes(_compat.image_findings({"Annotations": annotations}, make_host())) == found
+def test_image(make_host, told, criu, found) -> None:
+    assert codes(_compat.image_findings(told, make_host(), criu)) == found
+
+
+def test_image_without_a_checkpoint() -> None:
+    assert codes(_compat.no_checkpoint_findings("It has 7 layers.")) == ["not_a_checkpoint"]
+
+
+@pytest.mark.parametrize(("kind", "found"), [("podman", []), ("cri-o", ["foreign_archive"])])
+def test_archive_of_another_engine(kind, found) -> None:
+    assert codes(_compat.foreign_findings(kind)) == found
 
 
 @pytest.mark.parametrize(

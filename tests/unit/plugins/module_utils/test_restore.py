@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
 from ansible_collections.ferry.podman.plugins.module_utils._compat import RestoreRequest, Subject
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
@@ -340,28 +341,24 @@ def test_image_says_what_is_to_be_restored(make_host) -> None:
 def test_image_is_restored_by_its_id(restorer, podman, inspect_json) -> None:
     podman.on(RESTORE_IMAGE, {"Id": ID})
     podman.on(INSPECT, inspect_json())
-    assert restorer().restore_image(IMAGE, None)["name"] == "web"
+    assert restorer().restore_image(IMAGE["Id"], Contents(), SUBJECT, "Restoring")["name"] == "web"
     assert "name" not in podman.request(RESTORE_IMAGE).query
 
 
-def test_failed_restore_of_an_image_is_removed_by_its_name(restorer, podman, inspect_json) -> None:
+def test_failed_restore_of_an_image_is_removed(restorer, podman, inspect_json) -> None:
     podman.on(RESTORE_IMAGE, podman.error(500, "no"))
-    podman.on("GET /containers/web/json", inspect_json("created"))
+    podman.on("GET /containers/copy/json", inspect_json("created"))
     with pytest.raises(RestoreFailed):
-        restorer().restore_image(IMAGE, None)
+        restorer().restore_image(IMAGE["Id"], Contents(), SUBJECT, "Restoring", "copy")
     assert removed(podman) == [f"/containers/{ID}", "/volumes/data"]
+    assert podman.request(RESTORE_IMAGE).query["name"] == "copy"
 
 
-def test_image_that_fits_has_no_findings(restorer, podman) -> None:
-    podman.on(f"GET /images/{IMAGE_ID}/json", {"Id": IMAGE_ID})
-    assert restorer().image_findings(IMAGE) == []
-    # A path with an empty name would be redirected to another one.
-    assert not [request for request in podman.requests if "//" in request.target]
-
-
-def test_image_that_is_no_checkpoint_is_asked_no_further(restorer, podman) -> None:
-    findings = restorer().image_findings({"Id": IMAGE_ID})
-    assert [finding.code for finding in findings] == ["not_a_checkpoint"]
+def test_annotations_are_compared_before_an_image_is_read(restorer, podman) -> None:
+    assert restorer().image_findings(IMAGE, None) == []
+    told = {"Annotations": {f"{PREFIX}criu.version": "40300", f"{PREFIX}host.arch": "s390x"}}
+    found = restorer().image_findings(told, "4.2.1")
+    assert [finding.code for finding in found] == ["architecture", "older_criu"]
     assert podman.seen == []
 
 

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils._build import built
+from ansible_collections.ferry.podman.plugins.module_utils._build import Recipe, built
 from ansible_collections.ferry.podman.plugins.module_utils._criu import CORE_MAGIC
-from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS
+from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 from ansible_collections.ferry.podman.plugins.modules import checkpoint_image
 
 NAME = "registry.example:5000/ferry/web:1"
@@ -40,7 +40,7 @@ def archive(archives, protobuf, tmp_path):
     core = protobuf.image(CORE_MAGIC, protobuf.message((1, 1)))
     path.write_bytes(archives.checkpoint(archives.entry("checkpoint/core-1.img", core)))
     os.utime(path, (1767225600, 1767225600))
-    with built(str(path), ["podman", "criu", "cri-o"], NO_LIMITS, str(tmp_path)) as image:
+    with Source(str(path)) as source, built(source, Recipe(directory=str(tmp_path))) as image:
         return str(path), image.id
 
 
@@ -64,12 +64,22 @@ def test_image_is_made_of_the_archive_and_named(run_module, podman, archive) -> 
     assert podman.request(f"POST /images/{ident}/tag").query == {"repo": "registry.example:5000/ferry/web", "tag": "1"}
 
 
-def test_same_archive_again_changes_nothing(run_module, podman, archive) -> None:
+def test_same_archive_again_changes_nothing(run_module, podman, archive, tmp_path) -> None:
     path, ident = archive
-    podman.on(FOUND, stored(ident))
+    with Source(path) as source, built(source, Recipe(directory=str(tmp_path))) as image:
+        podman.on(FOUND, stored(ident, Annotations=dict(image.annotations)))
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, src=path, max_size="1M")
     assert not answer["changed"]
     assert "POST /images/load" not in podman.seen
+
+
+def test_image_that_has_lost_annotations_is_made_anew(run_module, podman, archive, tmp_path) -> None:
+    path, ident = archive
+    podman.on(FOUND, stored(ident))
+    podman.on(of(podman, ident), stored(ident))
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, src=path, max_size="1M")
+    assert answer["changed"] and "has no annotation io.kubernetes.cri-o" in answer["reason"]
+    assert podman.request("POST /images/load")
 
 
 def test_check_mode_makes_nothing(run_module, podman, archive) -> None:
@@ -78,7 +88,7 @@ def test_check_mode_makes_nothing(run_module, podman, archive) -> None:
     answer = run_module(
         checkpoint_image, url=podman.url, name=NAME, src=path, max_size="1M", push=True, check_mode=True
     )
-    assert answer["changed"] and "not of this archive" in answer["reason"]
+    assert answer["changed"] and "not of this checkpoint" in answer["reason"]
     assert answer["diff"] == {"before": OTHER, "after": ident}
     assert "image" not in answer
     assert all(request.startswith("GET") for request in podman.seen)
@@ -175,7 +185,7 @@ def test_what_is_no_checkpoint_is_not_pushed(run_module, podman) -> None:
 def exported(podman, archive, tmp_path):
     """The host has an image of the archive, and exports it."""
     path, ident = archive
-    with built(path, ["podman"], NO_LIMITS, str(tmp_path)) as image:
+    with Source(path) as source, built(source, Recipe(directory=str(tmp_path))) as image:
         layout = b"".join(image.layout())
         created = image.created.strftime("%Y-%m-%dT%H:%M:%SZ")
     podman.on(FOUND, stored(ident, created=created))

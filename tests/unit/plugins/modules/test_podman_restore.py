@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils import _archive
 from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
+from ansible_collections.ferry.podman.plugins.module_utils._criu import CORE_MAGIC
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, UnsupportedParameter
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import RestoreOptions
+from ansible_collections.ferry.podman.plugins.module_utils._oci import Image, Layer
 from ansible_collections.ferry.podman.plugins.modules import podman_restore
 from ansible_collections.ferry.podman.plugins.modules.podman_restore import check_options, expected, restorer_for
 
@@ -29,6 +33,7 @@ DEFAULTS = {
     "publish": None,
     "pod": None,
     "max_members": 100000,
+    "policy": None,
 }
 
 
@@ -43,6 +48,7 @@ DEFAULTS = {
         ({"pod": "p"}, "pod: only with src or image"),
         ({"ignore_rootfs": True}, "ignore_rootfs: only with src or image"),
         ({"ignore_volumes": True, "pod": "p"}, "pod, ignore_volumes: only with src or image"),
+        ({"policy": {"privileged": True}}, "policy: only with src or image"),
         ({"src": "/a.tar", "new_name": ["a", "b", "a"]}, "new_name has a name twice: a, b, a."),
     ],
 )
@@ -84,7 +90,6 @@ def test_option_that_the_server_does_not_know_is_refused(client, libpod) -> None
         ({"src": "/a", "new_name": "b", "tcp_established": True}, "mutually exclusive: new_name|tcp_established"),
         ({"src": "/a", "tcp_close": True, "tcp_established": True}, "mutually exclusive: tcp_established|tcp_close"),
         ({"image": "x", "previous": "/b"}, "required by 'previous': src"),
-        ({"image": "x", "policy": {}}, "required by 'policy': src"),
         ({"image": "x", "allowed_signers": "/b"}, "required by 'allowed_signers': src"),
         ({"src": "/a", "signer": "me"}, "required by 'signer': allowed_signers"),
     ],
@@ -259,26 +264,79 @@ def test_used_up_checkpoint_is_refused(run_module, podman, inspect_json, tmp_pat
     assert RESTORE not in podman.seen
 
 
-PREFIX = "io.podman.annotations.checkpoint."
-IMAGE = {
-    "Id": "3d" * 32,
-    "Annotations": {
-        f"{PREFIX}name": "web",
-        f"{PREFIX}runtime.name": "crun",
-        f"{PREFIX}rootfsImageID": IMAGE_ID,
-        f"{PREFIX}rootfsImageName": "web:1",
-    },
-}
+KEYS = "io.podman.annotations.checkpoint."
+TOLD = {"name": "web", "runtime.name": "crun", "rootfsImageID": IMAGE_ID, "rootfsImageName": "web:1"}
 
 
-def test_image_is_restored_once(run_module, podman, inspect_json) -> None:
-    request = f"POST /containers/{IMAGE['Id']}/restore"
-    podman.on("GET /images/saved/json", IMAGE)
+@pytest.fixture
+def saved(podman, archives, protobuf, tmp_path):
+    """Has the host have an image of a checkpoint; returns its ID and the request that restores it by podman alone."""
+
+    def have(labels=(), **told) -> tuple[str, str]:
+        core = archives.entry("checkpoint/core-1.img", protobuf.image(CORE_MAGIC, protobuf.message((1, 1))))
+        layer = Layer.spooled([archives.checkpoint(core)], open(tmp_path / "layer", "w+b"))
+        image = Image([layer], "amd64", datetime.now(timezone.utc), {}, dict(labels))
+        annotations = {KEYS + key: value for key, value in {**TOLD, **told}.items() if value}
+        raw = {"Id": image.id, "RepoTags": ["localhost/saved:1"], "Created": "2026-01-01T00:00:00Z"}
+        podman.on("GET /images/saved/json", {**raw, "Annotations": annotations})
+        podman.on(f"GET /images/{image.id}/get", podman.archive(b"".join(image.layout())))
+        return image.id, f"POST /containers/{image.id}/restore"
+
+    return have
+
+
+def from_image(run_module, podman, tmp_path, **options):
+    return run_module(podman_restore, url=podman.url, image="saved", max_size="1M", directory=str(tmp_path), **options)
+
+
+def test_image_is_restored_once(run_module, podman, saved, inspect_json, tmp_path) -> None:
+    _ident, request = saved()
     podman.on(request, appears(podman, inspect_json))
-    first = run_module(podman_restore, url=podman.url, image="saved")
-    second = run_module(podman_restore, url=podman.url, image="saved")
-    assert (first["changed"], second["changed"]) == (True, False)
+    first = from_image(run_module, podman, tmp_path)
+    second = from_image(run_module, podman, tmp_path)
+    assert (first["changed"], second["changed"]) == (True, False), first
     assert podman.seen.count(request) == 1
+
+
+def test_image_without_annotations_is_one_if_a_checkpoint_is_in_it(run_module, podman, saved, inspect_json, tmp_path):
+    _ident, request = saved(**dict.fromkeys(TOLD))
+    podman.on(request, appears(podman, inspect_json))
+    assert from_image(run_module, podman, tmp_path)["changed"]
+    assert not from_image(run_module, podman, tmp_path)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ({"runtime.name": "runc"}, "runtime_differs"),
+        ({"host.arch": "s390x"}, "architecture"),
+        ({"cgroups.version": "v1"}, "cgroup_version"),
+    ],
+)
+def test_image_of_another_kind_of_host_is_not_read(run_module, podman, saved, tmp_path, told, code) -> None:
+    ident, _request = saved(**told)
+    answer = from_image(run_module, podman, tmp_path)
+    assert [finding["code"] for finding in answer["findings"]] == [code]
+    assert f"GET /images/{ident}/get" not in podman.seen
+
+
+def test_image_that_is_no_checkpoint_is_told(run_module, podman, saved, tmp_path) -> None:
+    ident, _request = saved(**dict.fromkeys(TOLD))
+    layer = Layer.spooled([bytes(1024)], open(tmp_path / "other", "w+b"))
+    podman.on(
+        f"GET /images/{ident}/get",
+        podman.archive(b"".join(Image([layer] * 2, "amd64", datetime.now(timezone.utc)).layout())),
+    )
+    answer = from_image(run_module, podman, tmp_path)
+    assert [finding["code"] for finding in answer["findings"]] == ["not_a_checkpoint"]
+    assert "it has 2 layers" in answer["msg"]
+
+
+def test_image_is_held_against_a_policy(run_module, podman, saved, tmp_path, archives) -> None:
+    _ident, request = saved()
+    answer = from_image(run_module, podman, tmp_path, policy={"no_new_privileges": True})
+    assert answer["failed"] and answer["findings"], answer
+    assert request not in podman.seen
 
 
 def test_missing_image_is_told(run_module, podman) -> None:
