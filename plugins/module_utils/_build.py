@@ -121,7 +121,7 @@ class _Builder:
         base = self._base(made)
         exported = Exported(self._host, base, NO_LIMITS, self.recipe.directory)
         image = self._stack.enter_context(exported).image
-        return layered(archive, self.contents, image, (self._file(), self._file()), self.recipe.limits)
+        return layered(archive, self.contents, image, (self._file(), self._file(), self._file()), self.recipe.limits)
 
     def _for_podman(self, source: Reader, made: Made) -> Reader:
         if made.kind == PODMAN:

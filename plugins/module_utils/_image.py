@@ -18,7 +18,8 @@
 No engine takes such an image for one that it can restore itself and leaves the changes out: they look for the members
 in ``/``. The configuration has the label ``ferry.checkpoint.layout``, and the manifest an annotation of that name; only
 the label counts, because the image's ID covers it. The way back gives the same archive, ``rootfs-diff.tar`` byte by
-byte; only an entry for the archive's own root (``./``) is lost.
+byte. Only an entry for the archive's own root (``./``) is lost, and what a later member of ``rootfs-diff.tar`` with the
+same path replaces.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def layered(
     source: Reader,
     contents: Contents,
     base: StoredImage,
-    files: tuple[t.IO[bytes], t.IO[bytes]],
+    files: tuple[t.IO[bytes], t.IO[bytes], t.IO[bytes]],
     limits: Limits = NO_LIMITS,
 ) -> list[Layer]:
     """The layers of our layout.
@@ -94,11 +95,11 @@ def layered(
     :param source: an archive, not compressed.
     :param contents: filled.
     :param base: the image that the container was made from.
-    :param files: open, for the changes and for the rest.
+    :param files: open, for the changes, for the rest, and for the changes as they come.
     :raises ArchiveError: if it is not a whole checkpoint, or holds what must not reach podman, or is of another image.
     :raises OSError: if a file cannot be written.
     """
-    writer = _LayeredWriter(*map(LayerWriter, files))
+    writer = _LayeredWriter(LayerWriter(files[0]), LayerWriter(files[1]), files[2])
     for member in members(Chunks(rewritten(source, contents, limits=limits))):
         writer.take(member)
     expected = contents.config.get("rootfsImageID")
@@ -110,9 +111,10 @@ def layered(
 class _LayeredWriter:
     """Distributes the members of an archive over two layers."""
 
-    def __init__(self, changes: LayerWriter, rest: LayerWriter) -> None:
+    def __init__(self, changes: LayerWriter, rest: LayerWriter, spool: t.IO[bytes]) -> None:
         self._changes = changes
         self._rest = rest
+        self._spool = spool
         self._form = LayerOf()
         self._deleted = b""
         root = tarfile.TarInfo(ROOT)
@@ -123,7 +125,8 @@ class _LayeredWriter:
         info = member.info
         if member.name == ROOTFS_DIFF:
             text = json.dumps({"size": info.size}).encode()
-            _write(self._changes, self._form.changes(member.chunks()))
+            diff = Layer.spooled(member.chunks(), self._spool)
+            _write(self._changes, self._form.changes(diff.blocks))
             _write(self._rest, entry(resized(renamed(info, CHANGES), len(text)), [text]))
         elif member.name == DELETED_FILES:
             # The lint has let it pass: it is not large.

@@ -649,13 +649,20 @@ class LibpodClient:
         """Push in the format that keeps annotations.
 
         :param destination: host, path and tag in the registry.
-        :param compression: of the layers: zstd or gzip.
+        :param compression: of the layers that the registry has not yet: zstd or gzip.
         :param retry: how often podman tries again, as far as the server can be told; None for its own choice.
         :return: the digest of the manifest in the registry; None from servers before 5.0, which may not tell it.
         :raises ApiError: if it was not pushed, also where the server has answered 200 before.
         """
         doing = f"Pushing an image as {destination}"
-        params = {"destination": destination, "format": "oci", "compressionFormat": compression, "quiet": "false"}
+        params = {
+            "destination": destination,
+            "format": "oci",
+            "compressionFormat": compression,
+            # A layer that the registry has already stays as it is there.
+            "forceCompressionFormat": "false",
+            "quiet": "false",
+        }
         told = self._registry(f"/images/{_part(name)}/push", doing, params, access, retry)
         digest = t.cast("str | None", told.get("manifestdigest"))
         if digest is None and self.version >= DIGEST_SINCE:

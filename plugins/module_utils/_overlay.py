@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import DAMAGED, RECORD, entry
@@ -53,6 +53,7 @@ FROM_LIST = "FERRY.deleted"
 
 _FROM_LIST = f" {FROM_LIST}=1\n".encode()
 _READ = 256 * 1024
+MOST_REPEATS = 200_000
 
 Path = tuple[bytes, ...]
 
@@ -179,40 +180,94 @@ class Seen:
 class LayerOf:
     """Makes a layer of podman's form: first ``changes``, if there are any, then ``deletions``.
 
-    The end of the tar is left to the caller.
+    A layer has each path once (containers/storage refuses others), and a tar may have it again: then the later one
+    counts. The end of the tar is left to the caller.
     """
 
     def __init__(self) -> None:
         self._seen = Seen()
 
-    def changes(self, diff: Iterable[bytes]) -> Iterator[bytes]:
-        """:raises Inexpressible: if a layer cannot have them."""
-        held: Part | None = None
-        for part in parts(diff):
-            _check_names(part.header)
-            replaces = held is not None and part.is_directory and held.raw == _stand_in(part)
-            if held is not None and not replaces:
-                yield from self._taken(held)
-            held = part if part.is_empty_file else None
-            if held is None:
-                yield from self._taken(part)
+    def changes(self, diff: Callable[[], Iterable[bytes]]) -> Iterator[bytes]:
+        """:param diff: opens the tar at its begin; it is read twice.
+        :raises Inexpressible: if a layer cannot have them.
+        """
+        repeats = _Repeats(diff())
+        for part, replaces in _with_stand_ins(diff()):
+            path = _joined(part.path)
+            self._check_kind(part, replaces)
+            if repeats.is_superseded(part, path):
+                continue
+            self._seen.add(part)
+            yield repeats.directories.get(path, part.raw) if part.is_directory else part.raw
+            yield from part.content
             if replaces:
                 yield _mark((*part.path, OPAQUE))
-        if held is not None:
-            yield from self._taken(held)
 
-    def _taken(self, part: Part) -> Iterator[bytes]:
-        if part.is_directory and self._seen.has_file(part.path):
+    def _check_kind(self, part: Part, replaces: bool) -> None:
+        was_file = self._seen.has_file(part.path)
+        was_directory = self._seen.has(part.path) and not was_file
+        if (
+            (part.is_directory and was_file)
+            or (not part.is_directory and was_directory)
+            or (replaces and was_directory)
+        ):
             name = _shown(part.header.name)
-            raise Inexpressible(f"The archive's {ROOTFS_DIFF!r} has {name} as a file and then as a directory.")
-        self._seen.add(part)
-        yield part.raw
-        yield from part.content
+            raise Inexpressible(f"The archive's {ROOTFS_DIFF!r} has {name} as one thing and then as another.")
 
     def deletions(self, deleted: bytes) -> Iterator[bytes]:
         """:raises Inexpressible: if a layer cannot have them."""
         for path in marks(deleted, self._seen):
             yield _mark(path, FROM_LIST)
+
+
+class _Repeats:
+    """Which paths a tar has more than once."""
+
+    def __init__(self, diff: Iterable[bytes]) -> None:
+        once, self._done = Names(), Names()
+        self._left: dict[bytes, int] = {}
+        self.directories: dict[bytes, bytes] = {}
+        """Their last headers, which take the place of the first ones: a directory comes before what is in it."""
+        for part, _replaces in _with_stand_ins(diff):
+            path = _joined(part.path)
+            if path in once:
+                self._note(part, path)
+            once.add(path)
+
+    def _note(self, part: Part, path: bytes) -> None:
+        if part.is_directory:
+            self.directories[path] = part.raw
+        else:
+            self._left[path] = self._left.get(path, 1) + 1
+        if len(self.directories) + len(self._left) > MOST_REPEATS:
+            message = f"The archive's {ROOTFS_DIFF!r} has more than {MOST_REPEATS} paths twice."
+            raise LintError("archive_too_large", message)
+
+    def is_superseded(self, part: Part, path: bytes) -> bool:
+        """Whether another member stands for it; asked of each member once, in their order."""
+        if part.is_directory:
+            known = path in self._done
+            if path in self.directories:
+                self._done.add(path)
+            return known
+        if path in self._left:
+            self._left[path] -= 1
+        return self._left.get(path, 0) > 0
+
+
+def _with_stand_ins(diff: Iterable[bytes]) -> Iterator[tuple[Part, bool]]:
+    """The members, and of each whether it is a directory in the place of another; its stand-in is left out."""
+    held: Part | None = None
+    for part in parts(diff):
+        _check_names(part.header)
+        replaces = held is not None and part.is_directory and held.raw == _stand_in(part)
+        if held is not None and not replaces:
+            yield held, False
+        held = part if part.is_empty_file else None
+        if held is None:
+            yield part, replaces
+    if held is not None:
+        yield held, False
 
 
 def marks(deleted: bytes, seen: Seen) -> Iterator[Path]:

@@ -240,11 +240,13 @@ class Restorer:
 
     def archive_findings(self, contents: Contents, *, has_previous: bool) -> list[_compat.Finding]:
         """Every reason against it, before podman sees a byte."""
+        foreign = _compat.foreign_findings(kind_of(contents.sizes, contents.config))
+        if foreign:
+            return foreign
         subject = _compat.Subject.from_archive(contents)
         facts = gather_facts(self.client, self.host, subject, self.request)
         return [
             *_compat.archive_findings(contents, has_previous=has_previous),
-            *_compat.foreign_findings(kind_of(contents.sizes, contents.config)),
             *_compat.architecture_findings(contents.architecture, self.host),
             *_compat.restore_findings(subject, facts, self.request),
         ]

@@ -30,7 +30,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import Membe
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
 
-MODIFIED, DELETED = 0, 2
+MODIFIED, ADDED, DELETED = 0, 1, 2
 REPLACEMENT = "\ufffd"
 """What JSON has in the place of bytes that are not UTF-8."""
 
@@ -42,9 +42,10 @@ MOUNTED_OVER = ("dev", "proc", "run", "sys")
 
 @dataclass(frozen=True)
 class Changes:
-    """Absolute paths of the image's files that the container modified or deleted."""
+    """Absolute paths of the image's files that the container modified or deleted, and of those that it added."""
 
     modified: frozenset[str]
+    added: frozenset[str]
     deleted: frozenset[str]
     unnamed: bool
     """Whether a name is not UTF-8, and so not to be known from the API."""
@@ -55,10 +56,10 @@ def list_changes(client: LibpodClient, container: Container) -> Changes:
     changes = client.changes(container)
     by_kind = {
         kind: frozenset(change["Path"] for change in changes if change["Kind"] == kind and change["Path"] != "/")
-        for kind in (MODIFIED, DELETED)
+        for kind in (MODIFIED, ADDED, DELETED)
     }
     unnamed = any(REPLACEMENT in change["Path"] for change in changes)
-    return Changes(by_kind[MODIFIED], by_kind[DELETED], unnamed)
+    return Changes(by_kind[MODIFIED], by_kind[ADDED], by_kind[DELETED], unnamed)
 
 
 def collect_changes(client: LibpodClient, container: Container, spool: t.IO[bytes]) -> RootfsAdditions:
@@ -73,7 +74,8 @@ def collect_changes(client: LibpodClient, container: Container, spool: t.IO[byte
     changes = list_changes(client, container)
     if changes.unnamed:
         raise ArchiveError(f"Container {container.name} changed files whose names are not UTF-8.")
-    directories = _upper_directories(client, container)
+    # Those that are new podman keeps as they are.
+    directories = _upper_directories(client, container) - changes.added
     if not (changes.modified or changes.deleted or directories):
         return additions
     with _mounted(client, container) as root:

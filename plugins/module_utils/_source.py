@@ -28,6 +28,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._kubelet import PODMAN, look_at
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer
@@ -157,6 +158,15 @@ class Archive:
                     remedy="Give the archive that was made with pre_checkpoint.",
                 )
         return self._source.inspect(limits, self._witness(self._source.path, allowed_signers, signer))
+
+    @property
+    def kind(self) -> str:
+        """Who made it, see ``_kubelet.kind_of``; podman if that cannot be told."""
+        try:
+            with self._source.stream() as begin:
+                return look_at(begin).kind
+        except ArchiveError:
+            return PODMAN
 
     def _witness(self, path: str, allowed_signers: str | None, signer: str | None) -> Witness | None:
         if allowed_signers is None:

@@ -428,7 +428,7 @@ def restore_from_archive(module: FerryModule, restorer: Restorer) -> None:
     params = module.params
     limits = limits_for(params, restorer.host)
     with Archive(params["src"], params["previous"]) as archive:
-        contents = archive.inspect(limits, params["allowed_signers"], params["signer"])
+        contents = inspected(archive, limits, params)
         if archive.signed_by is not None:
             module.result["signed_by"] = archive.signed_by
         subject = _compat.Subject.from_archive(contents)
@@ -439,6 +439,15 @@ def restore_from_archive(module: FerryModule, restorer: Restorer) -> None:
             f"Restoring {params['src']}",
             lambda name: archive.restore(restorer, subject, name, limits),
         )
+
+
+def inspected(archive: Archive, limits: Limits, params: dict) -> Contents:
+    """:raises Refused: if it is not as podman writes it because another engine did."""
+    try:
+        return archive.inspect(limits, params["allowed_signers"], params["signer"])
+    except ArchiveError:
+        _compat.refuse_blockers(f"Restoring {params['src']}", _compat.foreign_findings(archive.kind))
+        raise
 
 
 def restore_from_image(module: FerryModule, restorer: Restorer) -> None:

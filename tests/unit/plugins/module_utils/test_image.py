@@ -76,7 +76,7 @@ def as_single(archive: bytes, **options: t.Any) -> Image:
 
 def as_layered(archive: bytes, base: StoredImage, **options: t.Any) -> Image:
     contents = Contents()
-    files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())
+    files = (tempfile.TemporaryFile(), tempfile.TemporaryFile(), tempfile.TemporaryFile())
     layers = layered(io.BytesIO(archive), contents, base, files, **options)
     return image_of(layers, LAYERED, "amd64", NOON, config_facts(contents.config))
 
@@ -402,7 +402,11 @@ def test_memory_stays_small_however_large_the_archive(tmp_path, archives) -> Non
     base = base_image()
     tracemalloc.start()
     try:
-        files = tempfile.TemporaryFile(dir=tmp_path), tempfile.TemporaryFile(dir=tmp_path)
+        files = (
+            tempfile.TemporaryFile(dir=tmp_path),
+            tempfile.TemporaryFile(dir=tmp_path),
+            tempfile.TemporaryFile(dir=tmp_path),
+        )
         layers = layered(t.cast(t.Any, Chunks(archive())), Contents(), base, files)
         image = stored(image_of(layers, LAYERED, "amd64", NOON, {}))
         length = sum(map(len, archive_of(image, Contents())))

@@ -27,7 +27,7 @@ END = bytes(1024)
 
 def layer_of(diff: bytes | None, deleted: list[str]) -> bytes:
     form = LayerOf()
-    begin = b"".join(form.changes([diff])) if diff is not None else b""
+    begin = b"".join(form.changes(lambda: [diff])) if diff is not None else b""
     return begin + b"".join(form.deletions(json.dumps(deleted).encode())) + END
 
 
@@ -128,7 +128,7 @@ def test_symbolic_link_may_point_at_anything(archives) -> None:
 
 def test_file_that_becomes_a_directory_is_refused(archives) -> None:
     for first in (archives.entry("d", b"content"), archives.entry("d")):
-        with pytest.raises(Inexpressible, match="'d/' as a file and then as a directory"):
+        with pytest.raises(Inexpressible, match="'d/' as one thing and then as another"):
             layer_of(archives.pack([first, archives.entry("d/", type=tarfile.DIRTYPE)]), [])
 
 
@@ -168,6 +168,33 @@ def test_whiteouts_of_others_have_no_place_beside_the_list(archives) -> None:
     for deleted in (["/x"], []):
         with pytest.raises(ArchiveError, match="do not belong together"):
             back(layer, deleted)
+
+
+def test_of_a_path_that_comes_again_the_last_counts(archives) -> None:
+    first, last = archives.entry("d/f", b"first"), archives.entry("d/f", b"last")
+    open_directory, closed = (archives.entry("d", type=tarfile.DIRTYPE, mode=mode) for mode in (0o755, 0o700))
+    layer = layer_of(archives.pack([open_directory, first, archives.entry("e"), closed, last]), [])
+    assert layer == archives.pack([closed, archives.entry("e"), last])
+    assert back(layer, []) == layer
+
+
+@pytest.mark.parametrize("kinds", [("file", "directory"), ("directory", "file"), ("directory", "replaced")])
+def test_path_that_comes_again_as_something_else_is_refused(archives, kinds) -> None:
+    member = {
+        "file": archives.pack([archives.entry("d", b"x")])[:1024],
+        "directory": archives.pack([archives.directory("d")])[:512],
+        "replaced": replaced("d"),
+    }
+    with pytest.raises(Inexpressible, match="as one thing and then as another"):
+        layer_of(b"".join(member[kind] for kind in kinds) + END, [])
+
+
+def test_as_many_repeats_as_memory_allows(archives, monkeypatch) -> None:
+    monkeypatch.setattr(_overlay, "MOST_REPEATS", 2)
+    several = [archives.entry(str(number)) for number in range(3)]
+    layer_of(archives.pack([*several, *several[:2]]), [])
+    with pytest.raises(ArchiveError, match="more than 2 paths twice"):
+        layer_of(archives.pack([*several, *several]), [])
 
 
 # -- another engine's layer -----------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ def test_checkpoint_goes_as_an_image(carrier, registry, archives, make_host, tmp
         "destination": "r.example:5000/ferry/web:move",
         "format": "oci",
         "compressionFormat": "zstd",
+        "forceCompressionFormat": "false",
         "quiet": "false",
         "tlsVerify": "false",
     }
