@@ -61,8 +61,9 @@ MOST_HEADER = BLOCK
 
 MOST_IMAGE = BLOCK
 MOST_CORE = 64 * 1024
+MOST_FILES = 4 * BLOCK
 MOST_IMAGES = 16 * BLOCK
-"""Bytes of CRIU's images that are noted: of each, of one process, and of all."""
+"""Bytes of CRIU's images that are noted: of each, of one process, of the open files, and of all."""
 
 MOST_WINDOW = 64 * BLOCK
 """Memory that a decompressor may take; 128 MiB is what zstd asks for with --ultra -22 or --long alone."""
@@ -258,6 +259,14 @@ class Contents:
         """For which processor it is, as Go calls it; None if it does not tell."""
         cores = (image for name, image in sorted(self.images.items()) if name.startswith("checkpoint/core-"))
         return next((found for core in cores if (found := _criu.architecture(core)) is not None), None)
+
+    @property
+    def sockets(self) -> list[dict[str, t.Any]] | None:
+        """The sockets that its processes have open; None where the list of files is too long to be kept."""
+        files = self.images.get("checkpoint/files.img")
+        if files is None:
+            return None
+        return _criu.sockets(files, big_endian=self.architecture == "s390x")
 
     def size_of(self, prefix: str) -> int:
         """Bytes of the members whose names begin like this."""
@@ -591,6 +600,8 @@ def _wanted(member: Member, contents: Contents) -> int:
         return MOST_JSON
     if member.name in ("stats-dump", "checkpoint/pstree.img"):
         return MOST_IMAGE
+    if member.name == "checkpoint/files.img":
+        return MOST_FILES if member.info.size <= MOST_FILES else 0
     is_core = member.name.startswith("checkpoint/core-") and member.name.endswith(".img")
     return MOST_CORE if is_core and member.info.size <= MOST_CORE and contents.noted < MOST_IMAGES else 0
 

@@ -5,11 +5,13 @@
 
 """What CRIU leaves behind: image files and logs. Pure; the readers take bytes and text.
 
-Sources: CRIU's ``images/stats.proto``, ``images/pstree.proto``, ``images/core.proto``, ``criu/include/magic.h``.
+Sources: CRIU's ``images/stats.proto``, ``images/pstree.proto``, ``images/core.proto``, ``images/fdinfo.proto``,
+``images/sk-inet.proto``, ``images/sk-unix.proto``, ``criu/include/magic.h``.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import struct
 import typing as t
@@ -22,6 +24,7 @@ IMG_COMMON_MAGIC = 0x54564319
 STATS_MAGIC = 0x57093306
 PSTREE_MAGIC = 0x50273030
 CORE_MAGIC = 0x55053847
+FILES_MAGIC = 0x56303138
 
 DUMP_STATISTICS = {
     1: "freezing_time",
@@ -59,6 +62,10 @@ ARCHITECTURES = {
     8: "riscv64",
 }
 """Go's names of the values of ``mtype`` in core.proto."""
+
+PROTOCOLS = {6: "tcp", 17: "udp", 136: "udplite"}
+STATES = {1: "established", 2: "syn_sent", 3: "syn_recv", 8: "close_wait", 10: "listen"}
+"""Those of Linux (``include/net/tcp_states.h``) that a dump can have."""
 
 Fields = dict[int, list[t.Union[int, bytes]]]
 
@@ -110,6 +117,52 @@ def architecture(core: bytes) -> str | None:
     for entry in _entries(core, CORE_MAGIC, "core.img"):
         return ARCHITECTURES.get(_int(_fields(entry), 1))
     return None
+
+
+def sockets(files: bytes, big_endian: bool = False) -> list[dict[str, t.Any]]:
+    """Read from files.img the internet and unix sockets that processes have open.
+
+    :param big_endian: of the processor; addresses are as it has them in memory.
+    :raises ArchiveError: if it is not such a file.
+    """
+    found = []
+    for entry in _entries(files, FILES_MAGIC, "files.img"):
+        fields = _fields(entry)
+        if 4 in fields:
+            found.append(_internet_socket(_fields(_bytes(fields, 4)), "big" if big_endian else "little"))
+        elif 16 in fields:
+            found.append(_unix_socket(_fields(_bytes(fields, 16))))
+    return found
+
+
+def _internet_socket(fields: Fields, order: t.Literal["big", "little"]) -> dict[str, t.Any]:
+    protocol = _int(fields, 5)
+    return {
+        "protocol": PROTOCOLS.get(protocol, str(protocol)),
+        "state": STATES.get(_int(fields, 6), "unconnected"),
+        "local_address": _address(_repeated(fields, 11), order),
+        "local_port": _int(fields, 7),
+        "remote_address": _address(_repeated(fields, 12), order),
+        "remote_port": _int(fields, 8),
+        "path": None,
+    }
+
+
+def _unix_socket(fields: Fields) -> dict[str, t.Any]:
+    name = _bytes(fields, 11).rstrip(b"\0")
+    # The kernel's abstract names begin with a zero, which everybody shows as @.
+    path = ("@" if name.startswith(b"\0") else "") + name.lstrip(b"\0").decode(errors="replace")
+    nowhere = {key: None for key in ("local_address", "local_port", "remote_address", "remote_port")}
+    return {"protocol": "unix", "state": STATES.get(_int(fields, 4), "unconnected"), **nowhere, "path": path or None}
+
+
+def _address(words: list[int], order: t.Literal["big", "little"]) -> str | None:
+    raw = b"".join((word & 0xFFFFFFFF).to_bytes(4, order) for word in words)
+    if len(raw) not in (4, 16):
+        return None
+    address = ipaddress.ip_address(raw)
+    # A socket for both versions has those of IPv4 as addresses of IPv6.
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def relevant_lines(log: str, most: int = 12) -> list[str]:

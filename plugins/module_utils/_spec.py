@@ -12,11 +12,12 @@ import typing as t
 Json = dict[str, t.Any]
 
 
-def environment_names(spec: t.Any) -> list[str]:
-    """Names of the variables. Their values are passwords more often than not, so they stay where they are."""
+def environment(spec: t.Any) -> dict[str, str]:
+    """The variables and their values, which are passwords more often than not."""
     process = spec.get("process") if isinstance(spec, dict) else None
     pairs = process.get("env") if isinstance(process, dict) else None
-    return sorted({str(pair).partition("=")[0] for pair in pairs} if isinstance(pairs, list) else [])
+    split = (str(pair).partition("=") for pair in pairs) if isinstance(pairs, list) else ()
+    return dict(sorted((name, value) for name, _sign, value in split))
 
 
 def mounts(spec: t.Any) -> list[dict[str, str]]:

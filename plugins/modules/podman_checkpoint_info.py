@@ -24,7 +24,7 @@ options:
     type: list
     elements: str
   src:
-    description: Paths of checkpoint archives on the host that the module runs on.
+    description: Paths of checkpoint archives on the host that the module runs on, of podman or of the kubelet.
     type: list
     elements: path
     default: []
@@ -33,6 +33,18 @@ options:
     type: list
     elements: str
     default: []
+  image_contents:
+    description:
+      - Read each of O(image) out of the host, and tell what is in it, too. It lies in C(/var/tmp) meanwhile,
+        uncompressed and in a file without a name.
+    type: bool
+    default: false
+  environment_values:
+    description:
+      - Tell the values of the environment variables of O(src) and O(image), too. Passwords are often among them; see to
+        C(no_log).
+    type: bool
+    default: false
   destination:
     description:
       - The libpod socket of a host that the containers might move to, in the form of O(url), seen from the host that
@@ -206,7 +218,11 @@ archives:
     src: {description: Path of the archive., type: str, returned: always}
     compression: {description: How it is compressed., type: str, returned: always, sample: zstd}
     size: {description: Bytes of the file., type: int, returned: always}
-    engine: {description: What made it., type: str, returned: always, sample: podman}
+    engine:
+      description: What made it, V(podman), V(cri-o) or V(containerd).
+      type: str
+      returned: always
+      sample: podman
     name: {description: Name of the container., type: str, returned: always}
     id: {description: Its full ID., type: str, returned: always}
     image: {description: Name of its image., type: str, returned: always}
@@ -221,6 +237,23 @@ archives:
       elements: dict
       returned: always
       sample: [{"command": "redis-server", "pid": 1, "ppid": 0, "threads": 6}]
+    sockets:
+      description:
+        - The sockets that the processes have open. C(protocol) is V(tcp), V(udp), V(udplite) or V(unix), C(state) for
+          example V(established) or V(listen), and V(unconnected) where there is none.
+        - Unix sockets have a C(path), which begins with C(@) if it is an abstract name. What a socket has not is null.
+        - Null if the processes have more files open than are kept in memory (4 MiB of CRIU's C(files.img)).
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - protocol: tcp
+          state: established
+          local_address: 10.99.0.120
+          local_port: 6379
+          remote_address: 10.99.0.254
+          remote_port: 51004
+          path: null
     arch:
       description: For which processor it is, as Go names it; null if CRIU's images do not tell.
       type: str
@@ -232,6 +265,7 @@ archives:
       elements: str
       returned: always
       sample: [PATH, POSTGRES_PASSWORD]
+    environment_values: {description: The same with their values., type: dict, returned: with O(environment_values)}
     mounts:
       description: What is mounted in the container, with C(source), C(destination) and C(type).
       type: list
@@ -250,6 +284,8 @@ images:
   description:
     - One entry for each of O(image), as RV(ferry.podman.checkpoint_image#module:image). For an image that is no
       checkpoint, C(checkpoint) is empty.
+    - With O(image_contents) there are also C(layout), V(single) or V(layered), and C(contents) with what RV(archives)
+      has of each archive but C(src), C(compression) and C(size).
   returned: always
   type: list
   elements: dict
@@ -260,14 +296,20 @@ import os
 from collections.abc import Iterator
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
-from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, compression_of, inspect_file
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, compression_of, inspect
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, SINGLE
+from ansible_collections.ferry.podman.plugins.module_utils._kubelet import kind_of, readable
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
-from ansible_collections.ferry.podman.plugins.module_utils._lint import ROOTFS_DIFF
+from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, ROOTFS_DIFF, Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
-from ansible_collections.ferry.podman.plugins.module_utils._spec import environment_names, mounts
+from ansible_collections.ferry.podman.plugins.module_utils._registry import private_file
+from ansible_collections.ferry.podman.plugins.module_utils._source import Source
+from ansible_collections.ferry.podman.plugins.module_utils._spec import environment, mounts
 from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
+from ansible_collections.ferry.podman.plugins.module_utils._streams import Chunks
+from ansible_collections.ferry.podman.plugins.module_utils._unbuild import Exported
 
 
 def describe_host(module: FerryModule, client: LibpodClient, info: HostInfo) -> dict:
@@ -302,15 +344,25 @@ def describe_move(assessment: Assessment) -> dict:
     return {"findings": findings, "estimate": assessment.estimate.as_dict()}
 
 
-def describe_archive(path: str) -> dict:
-    contents = inspect_file(path)
+def describe_archive(path: str, limits: Limits, values: bool) -> dict:
+    with Source(path) as source:
+        contents = read(source, limits)
+        described = {"src": path, "compression": compression_of(path), "size": os.path.getsize(path)}
+    return {**described, **describe_contents(contents, values)}
+
+
+def read(source: Source | Exported, limits: Limits) -> Contents:
+    """Look into an archive, whoever made it; it is held against what one of podman may hold."""
+    with source.stream() as archive, private_file("/var/tmp") as spool:
+        return inspect(Chunks(readable(archive, spool, limits)), limits)
+
+
+def describe_contents(contents: Contents, values: bool) -> dict:
     subject = _compat.Subject.from_archive(contents)
     spec = contents.documents["spec.dump"]
+    variables = environment(spec)
     return {
-        "src": path,
-        "compression": compression_of(path),
-        "size": os.path.getsize(path),
-        "engine": engine_of(contents),
+        "engine": kind_of(contents.sizes, contents.config),
         "name": subject.name,
         "id": subject.id,
         "image": subject.image,
@@ -320,8 +372,10 @@ def describe_archive(path: str) -> dict:
         "pre_checkpoint": contents.is_pre_checkpoint,
         "needs_previous": contents.needs_previous,
         "processes": contents.processes,
+        "sockets": contents.sockets,
         "arch": contents.architecture,
-        "environment": environment_names(spec),
+        "environment": list(variables),
+        **({"environment_values": variables} if values else {}),
         "mounts": mounts(spec),
         "networks": subject.networks,
         "volumes": contents.volumes,
@@ -332,25 +386,26 @@ def describe_archive(path: str) -> dict:
     }
 
 
-def describe_image(client: LibpodClient, name: str) -> dict:
+def describe_image(module: FerryModule, client: LibpodClient, name: str, limits: Limits) -> dict:
     raw = client.image(name)
     if raw is None:
         raise FerryError(f"There is no image {name} on this host.", remedy="Pull or load it first.")
-    return Stored(raw).summary()
-
-
-def engine_of(contents: Contents) -> str:
-    """Podman writes its whole configuration; the kubelet's engines a few keys (checkpointctl lib/metadata.go)."""
-    if "newNetworks" in contents.config or "staticDir" in contents.config:
-        return "podman"
-    return "containerd" if "status" in contents.sizes else "cri-o"
+    stored = Stored(raw)
+    if not module.params["image_contents"]:
+        return stored.summary()
+    with Exported(client, stored, limits, "/var/tmp") as image:
+        layout = LAYERED if image.is_layered else SINGLE
+        contents = describe_contents(read(image, limits), module.params["environment_values"])
+    return {**stored.summary(), "layout": layout, "contents": contents}
 
 
 def inform(module: FerryModule) -> None:
-    module.result["archives"] = [describe_archive(path) for path in module.params["src"]]
+    values = module.params["environment_values"]
+    module.result["archives"] = [describe_archive(path, NO_LIMITS, values) for path in module.params["src"]]
     with module.client() as client, destination(module) as there:
         info = client.info()
-        module.result["images"] = [describe_image(client, name) for name in module.params["image"]]
+        limits = Limits(size=info.graph_root_size)
+        module.result["images"] = [describe_image(module, client, name, limits) for name in module.params["image"]]
         module.result["host"] = describe_host(module, client, info)
         module.result["containers"] = describe_containers(client, info, module.params["name"], there)
 
@@ -372,6 +427,8 @@ def main() -> None:
             "name": {"type": "list", "elements": "str"},
             "src": {"type": "list", "elements": "path", "default": []},
             "image": {"type": "list", "elements": "str", "default": []},
+            "image_contents": {"type": "bool", "default": False},
+            "environment_values": {"type": "bool", "default": False, "no_log": False},
             "destination": {"type": "str"},
             "destination_identity": {"type": "path"},
             "destination_known_hosts": {"type": "path"},

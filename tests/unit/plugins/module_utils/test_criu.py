@@ -15,6 +15,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import Archiv
 READERS = {
     _criu.STATS_MAGIC: _criu.statistics,
     _criu.PSTREE_MAGIC: _criu.processes,
+    _criu.FILES_MAGIC: _criu.sockets,
     _criu.CORE_MAGIC: _criu.command,
 }
 every_reader = pytest.mark.parametrize(
@@ -91,6 +92,49 @@ def test_command_may_be_any_bytes(protobuf) -> None:
 def test_fixed_size_fields_are_skipped(protobuf) -> None:
     entry = protobuf.message((1, 7)) + b"\x31" + bytes(8) + b"\x3d" + bytes(4) + protobuf.message((2, 3))
     assert _criu.processes(protobuf.image(_criu.PSTREE_MAGIC, entry)) == [{"pid": 7, "ppid": 3, "threads": 0}]
+
+
+def file_entry(protobuf, number: int, *fields) -> bytes:
+    return protobuf.message((1, 4), (2, 9), (number, protobuf.message(*fields)))
+
+
+def test_sockets(protobuf) -> None:
+    mapped = (0, 0, 0xFFFF0000, 0x0100007F)
+    image = protobuf.image(
+        _criu.FILES_MAGIC,
+        protobuf.message((1, 1), (2, 3), (3, b"regular")),
+        file_entry(
+            protobuf, 4, (3, 2), (5, 6), (6, 1), (7, 6379), (8, 51004), (11, 0x7800630A), (12, b"\x8a\xc6\x81\xf0\x0f")
+        ),
+        file_entry(protobuf, 4, (3, 10), (5, 17), (6, 7), (7, 53), (8, 0), *((11, word) for word in mapped)),
+        file_entry(protobuf, 16, (4, 10), (11, b"/run/x.sock\0")),
+        file_entry(protobuf, 16, (4, 1), (11, b"\0abstract")),
+        file_entry(protobuf, 16, (4, 7), (11, b"")),
+    )
+    tcp, udp, *unix = _criu.sockets(image)
+    assert (tcp["protocol"], tcp["state"], tcp["local_address"], tcp["local_port"]) == (
+        "tcp",
+        "established",
+        "10.99.0.120",
+        6379,
+    )
+    assert (tcp["remote_address"], tcp["remote_port"], tcp["path"]) == ("10.99.0.254", 51004, None)
+    assert (udp["protocol"], udp["state"], udp["local_address"], udp["remote_address"]) == (
+        "udp",
+        "unconnected",
+        "127.0.0.1",
+        None,
+    )
+    assert [(each["state"], each["path"]) for each in unix] == [
+        ("listen", "/run/x.sock"),
+        ("established", "@abstract"),
+        ("unconnected", None),
+    ]
+
+
+def test_addresses_of_a_big_endian_processor(protobuf) -> None:
+    image = protobuf.image(_criu.FILES_MAGIC, file_entry(protobuf, 4, (5, 6), (6, 10), (11, 0x0A630078)))
+    assert _criu.sockets(image, big_endian=True)[0]["local_address"] == "10.99.0.120"
 
 
 @every_reader

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ferry.podman.plugins.module_utils._spec import environment_names, mounts
+from ansible_collections.ferry.podman.plugins.module_utils._spec import environment, mounts
 
 
-def test_names_without_values() -> None:
+def test_environment() -> None:
     spec = {"process": {"env": ["PATH=/bin", "PASSWORD=s3cret=", "EMPTY=", "BARE", "PATH=/usr/bin"]}}
-    assert environment_names(spec) == ["BARE", "EMPTY", "PASSWORD", "PATH"]
+    assert environment(spec) == {"BARE": "", "EMPTY": "", "PASSWORD": "s3cret=", "PATH": "/usr/bin"}
+    assert list(environment(spec)) == sorted(environment(spec))
 
 
 def test_mounts() -> None:
@@ -32,10 +33,10 @@ json = st.recursive(
 
 @given(json)
 def test_whatever_it_holds_nothing_breaks(spec: object) -> None:
-    assert all(isinstance(name, str) for name in environment_names(spec))
+    assert all(isinstance(text, str) for pair in environment(spec).items() for text in pair)
     assert all(set(mount) == {"source", "destination", "type"} for mount in mounts(spec))
 
 
 @pytest.mark.parametrize("spec", [None, [], {"process": None}, {"process": {"env": None}}, {"mounts": {}}])
 def test_nothing_is_nothing(spec: object) -> None:
-    assert environment_names(spec) == [] and mounts(spec) == []
+    assert environment(spec) == {} and mounts(spec) == []

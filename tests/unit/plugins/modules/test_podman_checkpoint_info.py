@@ -5,25 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
+from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS
 from ansible_collections.ferry.podman.plugins.modules import podman_checkpoint_info
-from ansible_collections.ferry.podman.plugins.modules.podman_checkpoint_info import describe_archive, engine_of
+from ansible_collections.ferry.podman.plugins.modules.podman_checkpoint_info import describe_archive
 
 ID, OTHER = "1f" * 32, "0a" * 32
-
-
-@pytest.mark.parametrize(
-    ("config", "members", "engine"),
-    [
-        ({"newNetworks": {}}, [], "podman"),
-        ({"staticDir": "/x", "orderedNetworks": []}, [], "podman"),
-        ({"id": "1"}, ["status"], "containerd"),
-        ({"id": "1"}, [], "cri-o"),
-    ],
-)
-def test_engine_is_known_by_what_it_writes(config, members, engine) -> None:
-    contents = Contents(documents={"config.dump": config}, sizes=dict.fromkeys(members, 1))
-    assert engine_of(contents) == engine
 
 
 def test_archive_is_described(archives, tmp_path) -> None:
@@ -33,7 +19,7 @@ def test_archive_is_described(archives, tmp_path) -> None:
             archives.entry("volumes/data.tar", bytes(1024)), archives.rootfs_diff(archives.entry("etc/motd", b"x"))
         )
     )
-    described = describe_archive(str(path))
+    described = describe_archive(str(path), NO_LIMITS, values=False)
     assert described["src"] == str(path)
     assert described["size"] == path.stat().st_size
     assert described["checkpoint_size"] == 5009
@@ -43,6 +29,19 @@ def test_archive_is_described(archives, tmp_path) -> None:
     assert (described["name"], described["networks"], described["volumes"]) == ("web", ["lan"], ["data"])
     assert (described["arch"], described["environment"], described["mounts"]) == (None, [], [])
     assert not described["pre_checkpoint"] and not described["needs_previous"]
+    assert described["sockets"] is None and "environment_values" not in described
+
+
+def test_values_are_told_when_they_are_asked_for(run_module, libpod, info_json, archives, tmp_path) -> None:
+    path = tmp_path / "web.tar"
+    spec = archives.entry("spec.dump", b'{"process": {"env": ["PASSWORD=secret"]}}')
+    path.write_bytes(archives.pack([*archives.members(without=["spec.dump"]), spec]))
+    libpod.on("GET /info", info_json())
+    for values in (False, True):
+        answer = run_module(podman_checkpoint_info, url=libpod.url, name=[], src=[str(path)], environment_values=values)
+        (archive,) = answer["archives"]
+        assert archive["environment"] == ["PASSWORD"]
+        assert archive.get("environment_values") == ({"PASSWORD": "secret"} if values else None)
 
 
 @pytest.fixture
