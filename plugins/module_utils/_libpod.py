@@ -405,6 +405,7 @@ class RegistryAccess:
     tls_verify: bool | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    identity_token: str | None = field(default=None, repr=False)
 
     def query(self) -> Json:
         return {} if self.tls_verify is None else {"tlsVerify": "true" if self.tls_verify else "false"}
@@ -412,8 +413,10 @@ class RegistryAccess:
     def headers(self) -> dict[str, str]:
         if self.username is None:
             return {}
-        text = json.dumps({"username": self.username, "password": self.password or ""})
-        return {"X-Registry-Auth": base64.urlsafe_b64encode(text.encode()).decode()}
+        known = {"username": self.username, "password": self.password or ""}
+        if self.identity_token is not None:
+            known["identitytoken"] = self.identity_token
+        return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(known).encode()).decode()}
 
 
 def _query(**values: t.Any) -> Json:
