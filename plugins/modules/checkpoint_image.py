@@ -92,8 +92,10 @@ options:
     type: path
   retries:
     description:
-      - How many more times the service tries to push or pull. By default its own choice, three times.
-      - Servers before Podman 5.0 are not told.
+      - How many more times a push or pull is tried that failed for what may pass. By default podman's own choice,
+        three times.
+      - Servers before Podman 5.0 are not told. After a connection that breaks while it sends Podman does not try again
+        (seen with 5.4 and 5.8), so the module does.
     type: int
   max_size:
     description:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from ansible_collections.ferry.podman.plugins.module_utils import _libpod
 from ansible_collections.ferry.podman.plugins.module_utils._build import built
 from ansible_collections.ferry.podman.plugins.module_utils._criu import CORE_MAGIC
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS
@@ -207,6 +208,19 @@ def test_failure_tells_no_change_and_what_to_do(run_module, podman) -> None:
     podman.on("POST /images/pull", (200, b'{"error": "connection refused"}\n'))
     answer = run_module(checkpoint_image, url=podman.url, name=NAME)
     assert not answer["changed"] and "See that registry.example:5000 runs" in answer["msg"]
+
+
+BROKEN = (200, b'{"stream": "Copying"}\n{"error": "writing blob: write: broken pipe"}\n')
+
+
+@pytest.mark.parametrize(("retries", "tries"), [({}, 3), ({"retries": 2}, 3), ({"retries": 1}, 2), ({"retries": 0}, 1)])
+def test_push_that_breaks_off_is_tried_again(run_module, podman, monkeypatch, retries, tries) -> None:
+    monkeypatch.setattr(_libpod, "PUSH_PAUSE", 0)
+    podman.on(FOUND, stored())
+    podman.on(f"POST {PATH}/push", BROKEN, BROKEN, {"manifestdigest": DIGEST})
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True, **retries)
+    assert answer.get("failed", False) == (tries < 3)
+    assert podman.seen.count(f"POST {PATH}/push") == tries
 
 
 def test_what_is_no_checkpoint_is_not_pushed(run_module, podman) -> None:
