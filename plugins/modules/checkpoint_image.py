@@ -89,6 +89,7 @@ options:
         that the module runs on. It is read with O(state=present).
       - The entry is taken that fits most of host and path in O(name), and is sent with the request. The service does
         not see the file. Programs that a file names instead (C(credHelpers), C(credsStore)) are not run.
+      - Works with every Podman that this collection knows (seen with 5.4 and 5.8).
     type: path
   retries:
     description:

@@ -94,6 +94,7 @@ options:
       - Path of a file with credentials, as C(podman login --authfile) writes it (containers-auth.json), on the host
         that the module runs on. With O(transfer=registry), both hosts are sent the entry that fits most of O(registry).
       - Programs that a file names instead (C(credHelpers), C(credsStore)) are not run.
+      - Works with every Podman that this collection knows (seen with 5.4 and 5.8).
     type: path
   image_transfer:
     description:
