@@ -15,6 +15,7 @@ import base64
 import contextlib
 import json
 import os
+import time
 import typing as t
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -56,6 +57,15 @@ DIGEST_SINCE = (5, 0, 0)
 
 GO_MODE_DIRECTORY = 1 << 31
 """The bit of a directory in Go's FileMode."""
+
+PUSHES_AGAIN = 3
+"""How often a push is tried again where nobody says; podman's own number."""
+
+PUSH_PAUSE = 1.0
+"""Seconds before it is."""
+
+CUT_OFF = ("broken pipe", "use of closed network connection", "unexpected EOF")
+"""The registry has gone while podman was sending; podman does not try again after that by itself."""
 
 TAR = {"Content-Type": "application/x-tar"}
 BLOCK = 1024 * 1024
@@ -405,6 +415,7 @@ class RegistryAccess:
     tls_verify: bool | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    identity_token: str | None = field(default=None, repr=False)
 
     def query(self) -> Json:
         return {} if self.tls_verify is None else {"tlsVerify": "true" if self.tls_verify else "false"}
@@ -412,8 +423,10 @@ class RegistryAccess:
     def headers(self) -> dict[str, str]:
         if self.username is None:
             return {}
-        text = json.dumps({"username": self.username, "password": self.password or ""})
-        return {"X-Registry-Auth": base64.urlsafe_b64encode(text.encode()).decode()}
+        known = {"username": self.username, "password": self.password or ""}
+        if self.identity_token is not None:
+            known["identitytoken"] = self.identity_token
+        return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(known).encode()).decode()}
 
 
 def _query(**values: t.Any) -> Json:
@@ -650,7 +663,8 @@ class LibpodClient:
 
         :param destination: host, path and tag in the registry.
         :param compression: of the layers that the registry has not yet: zstd or gzip.
-        :param retry: how often podman tries again, as far as the server can be told; None for its own choice.
+        :param retry: how often it is tried again, by podman as far as the server can be told, and from here after
+            what podman does not take for passing; None for podman's own choice.
         :return: the digest of the manifest in the registry; None from servers before 5.0, which may not tell it.
         :raises ApiError: if it was not pushed, also where the server has answered 200 before.
         """
@@ -663,18 +677,28 @@ class LibpodClient:
             "forceCompressionFormat": "false",
             "quiet": "false",
         }
-        told = self._registry(f"/images/{_part(name)}/push", doing, params, access, retry)
+        told = self._push(f"/images/{_part(name)}/push", doing, params, access, retry)
         digest = t.cast("str | None", told.get("manifestdigest"))
         if digest is None and self.version >= DIGEST_SINCE:
             # A service that is stopped ends its answer as if it were done.
             raise ProtocolError(f"{doing} at {self.transport.url}: the answer ends without the digest.")
         return digest
 
+    def _push(self, path: str, doing: str, params: Json, access: RegistryAccess, retry: int | None) -> Json:
+        for _again in range(PUSHES_AGAIN if retry is None else retry):
+            try:
+                return self._registry(path, doing, params, access, retry)
+            except ApiError as error:
+                if not any(words in error.cause for words in CUT_OFF):
+                    raise
+                time.sleep(PUSH_PAUSE)
+        return self._registry(path, doing, params, access, retry)
+
     def pull_reference(self, reference: str, access: RegistryAccess, *, retry: int | None = None) -> str:
         """Pull an image anew and return its ID.
 
         :param reference: with a tag or a digest; never one with another name.
-        :param retry: as for ``push_image``.
+        :param retry: how often podman tries again, as far as the server can be told; None for its own choice.
         :raises ApiError: if it was not pulled, also where the server has answered 200 before.
         """
         doing = f"Pulling {reference}"

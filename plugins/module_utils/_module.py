@@ -75,6 +75,10 @@ class FerryModule:
 
         return LocalHost(run)
 
+    def conceal(self, secret: str) -> None:
+        """Have a secret that is no option's value blotted out of everything that is printed."""
+        self._module.no_log_values.add(secret)
+
     def warn(self, findings: t.Iterable[Finding]) -> None:
         self.warn_of([finding.as_dict() for finding in findings])
 

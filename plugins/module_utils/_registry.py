@@ -43,6 +43,24 @@ REACHED = "reading manifest"
 """Podman's words when a registry has answered that it has no such image; without an answer it does not come so far."""
 
 
+ADVICE = {
+    ("unauthorized", "authentication required", "denied", "invalid username"): (
+        "Say who is allowed to by registry_username and registry_password, by registry_auth_file, or by podman login "
+        "on the host of the service."
+    ),
+    ("server gave HTTP response to HTTPS client",): (
+        "{host} speaks plain HTTP; with registry_tls_verify: false the service does too."
+    ),
+    ("x509", "certificate"): (
+        "Put the certificate of the authority that {host} has its own from into /etc/containers/certs.d/{host}/ca.crt "
+        "on the host of the service; registry_tls_verify: false trusts everybody."
+    ),
+    ("manifest unknown", "not found", "unknown: unknown"): "See that it was pushed under this name.",
+    ("no space left",): "Make room, where podman keeps images or at the registry, and run this again.",
+}
+"""Words of podman and registries, and what to do about them."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """Where in a registry an image goes.
@@ -66,6 +84,11 @@ class Reference:
                 remedy="Write host[:port]/path:tag, such as registry.example:5000/ferry/db:move.",
             )
         return cls(found["repository"], found["tag"])
+
+    @property
+    def host(self) -> str:
+        """The registry, with its port."""
+        return self.repository.split("/")[0]
 
     def tagged(self, tag: str) -> Reference:
         return Reference(self.repository, tag)
@@ -223,6 +246,31 @@ def explained(remedy: str) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
+        raise FerryError(error.message, remedy=remedy, **error.facts) from error
+
+
+def advice(cause: str, host: str) -> str:
+    """What to do when a registry gives or takes no image.
+
+    :param cause: what podman said.
+    :param host: the registry, with its port.
+    """
+    for words, remedy in ADVICE.items():
+        if any(word in cause for word in words):
+            return remedy.format(host=host)
+    return (
+        f"See that {host} runs and can be reached from the host of the service, and run this again; what has come half "
+        "way is no image, and nothing of it is used."
+    )
+
+
+@contextlib.contextmanager
+def advised(reference: Reference) -> Iterator[None]:
+    """Say what to do when podman cannot push or pull this."""
+    try:
+        yield
+    except ApiError as error:
+        remedy = advice(error.cause, reference.host)
         raise FerryError(error.message, remedy=remedy, **error.facts) from error
 
 

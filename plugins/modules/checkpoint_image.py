@@ -103,10 +103,20 @@ options:
   registry_password:
     description: Password for O(registry_username).
     type: str
+  registry_auth_file:
+    description:
+      - Path of a file with credentials, as C(podman login --authfile) writes it (containers-auth.json), on the host
+        that the module runs on. It is read with O(state=present).
+      - The entry is taken that fits most of host and path in O(name), and is sent with the request. The service does
+        not see the file. Programs that a file names instead (C(credHelpers), C(credsStore)) are not run.
+      - Works with every Podman that this collection knows (seen with 5.4 and 5.8).
+    type: path
   retries:
     description:
-      - How many more times the service tries to push or pull. By default its own choice, three times.
-      - Servers before Podman 5.0 are not told.
+      - How many more times a push or pull is tried that failed for what may pass. By default podman's own choice,
+        three times.
+      - Servers before Podman 5.0 are not told. After a connection that breaks while it sends Podman does not try again
+        (seen with 5.4 and 5.8), so the module does.
     type: int
   max_size:
     description:
@@ -251,6 +261,7 @@ from datetime import datetime, timedelta, timezone
 
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
+from ansible_collections.ferry.podman.plugins.module_utils._auth import access_of
 from ansible_collections.ferry.podman.plugins.module_utils._build import Recipe, built
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, LAYOUT, SINGLE
@@ -258,7 +269,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Libpod
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._oci import Image
-from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference
+from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference, advised
 from ansible_collections.ferry.podman.plugins.module_utils._retention import Kept, Rules, outdated
 from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
@@ -275,9 +286,7 @@ class Images:
         self.client = client
         self.params = module.params
         self._becomes: str | None = None  # the ID that it would have, in check mode
-        self.access = RegistryAccess(
-            self.params["registry_tls_verify"], self.params["registry_username"], self.params["registry_password"]
-        )
+        self.access = RegistryAccess()
 
     def stored(self, name: str) -> Stored | None:
         raw = self.client.image(name)
@@ -287,13 +296,14 @@ class Images:
 
     def present(self) -> None:
         reference = Reference.parse(self.params["name"])
+        self.access = access_of(self.params, reference.repository, self.module.conceal)
         before = self.stored(str(reference))
         if self.params["src"] is not None or self.params["image"] is not None:
             self._make(reference, before)
         elif (reason := self._why_pull(before)) is not None:
-            self._changed(reason)
             if not self.module.check_mode:
                 self._pull(reference)
+            self._changed(reason)
         after = self.stored(str(reference))
         if after is not None and not self._becomes:
             self._check(after)
@@ -369,7 +379,8 @@ class Images:
         wanted = self.params["digest"]
         name = reference.by_digest(wanted) if wanted else str(reference)
         before = set(self.client.image_ids())
-        image_id = self.client.pull_reference(name, self.access, retry=self.params["retries"])
+        with advised(reference):
+            image_id = self.client.pull_reference(name, self.access, retry=self.params["retries"])
         pulled = self.stored(image_id)
         if pulled is None:
             raise FerryError(f"{name} was pulled, and the host has no image {image_id[:12]}.")
@@ -386,11 +397,16 @@ class Images:
             )
 
     def _push(self, reference: Reference) -> None:
-        self._changed("It is pushed.")
         if not self.module.check_mode:
-            digest = self.client.push_image(str(reference), str(reference), self.access, retry=self.params["retries"])
-            if digest is not None:
-                self.module.result["digest"] = digest
+            self._send(reference)
+        self._changed("It is pushed.")
+
+    def _send(self, reference: Reference) -> None:
+        name, retries = str(reference), self.params["retries"]
+        with advised(reference):
+            digest = self.client.push_image(name, name, self.access, retry=retries)
+        if digest is not None:
+            self.module.result["digest"] = digest
 
     def _changed(self, reason: str) -> None:
         self.module.result["changed"] = True
@@ -497,6 +513,7 @@ def main() -> None:
             "registry_tls_verify": {"type": "bool"},
             "registry_username": {"type": "str"},
             "registry_password": {"type": "str", "no_log": True},
+            "registry_auth_file": {"type": "path"},
             "retries": {"type": "int"},
             "max_size": {"type": "str"},
             "max_members": {"type": "int", "default": 100000},
@@ -511,7 +528,11 @@ def main() -> None:
             ("state", "pruned", ("older_than", "keep", "max_total_size"), True),
         ],
         required_together=[("registry_username", "registry_password")],
-        mutually_exclusive=[("src", "image", "digest"), ("src", "dest")],
+        mutually_exclusive=[
+            ("src", "image", "digest"),
+            ("src", "dest"),
+            ("registry_username", "registry_auth_file"),
+        ],
     ).run(manage)
 
 

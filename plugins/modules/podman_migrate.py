@@ -89,6 +89,13 @@ options:
   registry_password:
     description: Password for O(registry_username).
     type: str
+  registry_auth_file:
+    description:
+      - Path of a file with credentials, as C(podman login --authfile) writes it (containers-auth.json), on the host
+        that the module runs on. With O(transfer=registry), both hosts are sent the entry that fits most of O(registry).
+      - Programs that a file names instead (C(credHelpers), C(credsStore)) are not run.
+      - Works with every Podman that this collection knows (seen with 5.4 and 5.8).
+    type: path
   image_transfer:
     description:
       - How the destination gets the image that the container was made from, if it does not have that very image.
@@ -343,6 +350,7 @@ from ansible.module_utils.common.text.formatters import human_to_bytes
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _journal
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._auth import access_of
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
@@ -358,7 +366,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._recovery import Reco
 
 def migrate(module: FerryModule) -> None:
     params = module.params
-    request = request_of(params)
+    request = request_of(params, access_to_registry(module))
     if (cut_off := _journal.find_entry(params["journal"], params["name"])) is not None and cut_off.phase != "prepare":
         # Until somebody has asked the hosts.
         module.result["location"] = "unknown"
@@ -472,12 +480,19 @@ class Move:
         module.result.update(result, findings=before + result["findings"], changed=True)
 
 
-def request_of(params: dict) -> MoveRequest:
+def access_to_registry(module: FerryModule) -> RegistryAccess:
+    """Nothing of it is looked at for a move that needs no registry."""
+    if module.params["transfer"] != "registry":
+        return RegistryAccess()
+    return access_of(module.params, module.params["registry"], module.conceal)
+
+
+def request_of(params: dict, access: RegistryAccess) -> MoveRequest:
     return MoveRequest(
         tcp=params["tcp"],
         transfer=params["transfer"],
         registry=params["registry"] or "",
-        access=RegistryAccess(params["registry_tls_verify"], params["registry_username"], params["registry_password"]),
+        access=access,
         image_transfer=params["image_transfer"],
         networks=params["networks"],
         ignore_volumes=params["ignore_volumes"],
@@ -519,6 +534,7 @@ def main() -> None:
             "registry_tls_verify": {"type": "bool"},
             "registry_username": {"type": "str"},
             "registry_password": {"type": "str", "no_log": True},
+            "registry_auth_file": {"type": "path"},
             "image_transfer": {"type": "str", "choices": ["stream", "pull", "never"], "default": "stream"},
             "networks": {"type": "str", "choices": ["require", "create"], "default": "require"},
             "ignore_volumes": {"type": "bool", "default": False},
@@ -534,6 +550,7 @@ def main() -> None:
         },
         required_if=[("transfer", "registry", ("registry",))],
         required_together=[("registry_username", "registry_password")],
+        mutually_exclusive=[("registry_username", "registry_auth_file")],
     ).run(migrate)
 
 

@@ -9,7 +9,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from . import paths, shim
+from . import paths, shim, tls
 from .plan import Host
 from .roots import discard
 from .run import run
@@ -55,8 +55,11 @@ def create(host: Host, store: Path, disk: Path) -> None:
             ["cp", "--archive", "--reflink=auto", f"{store}/.", str(part / "containers")],
             f"seeding the images of {host.name}",
         )
+        tls.trust(part / "upper")
         if shim.needed():
             shim.install(part / "upper")
+    else:
+        tls.install(part / "upper")
     _write_identity(host, part / "upper")
     _authorise_lab(part / "upper")
     part.rename(disk)

@@ -19,11 +19,14 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A host's first process joins its groups before it makes its cgroup namespace: they are then that namespace's root.
 JOIN = 'for group in $LAB_GROUPS; do echo $$ >"$group"; done; unset LAB_GROUPS; exec "$@"'
 
+REGISTRY = {"LAB_REGISTRY_USER": plan.REGISTRY_USER, "LAB_REGISTRY_PASSWORD": plan.REGISTRY_PASSWORD}
+
 
 def _environment(record: Record) -> dict[str, str]:
     host = record.host
     groups = [hierarchy.path / cgroups.TOP / host.name / "cgroup.procs" for hierarchy in cgroups.hierarchies()]
     return {
+        **(REGISTRY if host.role == "registry" else {}),
         "PATH": PATH,
         "HOME": "/root",
         "LANG": "C.UTF-8",

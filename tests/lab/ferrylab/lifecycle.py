@@ -10,7 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
-from . import build, cgroups, connections, disk, host, inventory, network, paths, plan, records, roots, shim, stores
+from . import (
+    build,
+    cgroups,
+    connections,
+    disk,
+    host,
+    inventory,
+    network,
+    paths,
+    plan,
+    records,
+    roots,
+    shim,
+    stores,
+    tls,
+)
 from .plan import Host
 from .records import Record
 from .run import say
@@ -76,6 +91,7 @@ def up(count: int, flavour: str) -> None:
     build.prepare({one.flavour for one in hosts})
     _in_parallel(_remove, [record for record in records.load_all() if _outdated(record, targets)])
     disk.make_lab_key()
+    tls.make()
     switch = _segment()
     kept = {record.host.name: record for record in records.load_all()}
     _bring_up([kept.get(name, record) for name, record in targets.items()], set(kept), switch, hosts)

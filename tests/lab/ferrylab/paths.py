@@ -18,6 +18,7 @@ STATE = RUN / "state.json"
 KEY = RUN / "id_ed25519"
 KNOWN_HOSTS = RUN / "known_hosts"
 INVENTORY = RUN / "inventory.ini"
+TLS = RUN / "tls"
 CONTROL_PATHS = RUN / "cp"
 LOCK = Path("/run/ferry-lab.lock")
 

@@ -16,6 +16,13 @@ PREFIX = 16
 MACHINE_ADDRESS = "10.99.0.254"
 REGISTRY_ADDRESS = "10.99.0.250"
 REGISTRY_PORT = 5000
+# The ports are in files/root/etc/docker/registry too.
+TLS_PORT = 5443
+REDIRECTING_PORT = 5080
+FILES_PORT = 5081
+REGISTRY_NAME = "registry"
+REGISTRY_USER = "ferry"
+REGISTRY_PASSWORD = "lab-only-4711"
 STATIC_RANGE = "10.99.0.100-10.99.0.199"
 NETWORK = "lan"
 
@@ -41,7 +48,7 @@ def node(number: int, flavour: str) -> Host:
 
 
 def registry(flavour: str) -> Host:
-    return Host("registry", REGISTRY_ADDRESS, flavour, "registry")
+    return Host(REGISTRY_NAME, REGISTRY_ADDRESS, flavour, "registry")
 
 
 def hosts_for(count: int, flavour: str) -> list[Host]:

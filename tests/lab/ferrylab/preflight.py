@@ -23,6 +23,7 @@ PROGRAMS = {
     "ip": "iproute2",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
+    "openssl": "openssl",
     "tar": "tar",
     "chroot": "coreutils",
 }

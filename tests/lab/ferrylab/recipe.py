@@ -15,6 +15,8 @@ TESTING = "forky"
 
 ROOT_PACKAGES = [
     "aardvark-dns",
+    "apache2-utils",
+    "buildah",
     "busybox-static",
     "ca-certificates",
     "catatonit",
@@ -41,6 +43,7 @@ ROOT_PACKAGES = [
     "python3-zstandard",
     "rsync",
     "runc",
+    "skopeo",
     "sudo",
     "zstd",
 ]

@@ -58,6 +58,11 @@ def collect() -> dict[str, Any]:
         "hosts": hosts,
         "registry": {
             "address": f"{plan.REGISTRY_ADDRESS}:{plan.REGISTRY_PORT}",
+            "tls_address": f"{plan.REGISTRY_ADDRESS}:{plan.TLS_PORT}",
+            "redirecting_address": f"{plan.REGISTRY_ADDRESS}:{plan.REDIRECTING_PORT}",
+            "username": plan.REGISTRY_USER,
+            "password": plan.REGISTRY_PASSWORD,
+            "ca": str(paths.TLS / "ca.crt"),
             "running": any(record.alive() for record in registry),
         },
         "network": {
@@ -83,6 +88,8 @@ def describe(status: dict[str, Any]) -> str:
     network, registry = status["network"], status["registry"]
     lines += [
         f"registry {registry['address']}, plain HTTP, {'running' if registry['running'] else 'not running'}",
+        f"         {registry['tls_address']}, TLS, user {registry['username']}, password {registry['password']}",
+        f"         {registry['redirecting_address']}, plain HTTP, redirects downloads of blobs",
         f"network  {network['name']} (macvlan) {network['subnet']}; static addresses {network['static_addresses']}; "
         f"this machine is {network['machine']}",
         "shim     "

@@ -19,6 +19,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Regist
 from ansible_collections.ferry.podman.plugins.module_utils._registry import (
     Reference,
     RegistryCarrier,
+    advice,
     private_file,
 )
 
@@ -45,6 +46,7 @@ UNKNOWN = "initializing source docker://r: reading manifest t in r: manifest unk
 def test_reference(text, repository, tag) -> None:
     reference = Reference.parse(text)
     assert (reference.repository, reference.tag, str(reference)) == (repository, tag, text)
+    assert reference.host == repository.split("/")[0]
     assert reference.by_digest(DIGEST) == f"{repository}@{DIGEST}"
     assert str(reference.tagged("other")) == f"{repository}:other"
 
@@ -347,3 +349,24 @@ def test_tag(client, libpod) -> None:
     libpod.on("POST /images/abc/tag", 201)
     client.tag_image("abc", "localhost/x", "y")
     assert libpod.request("POST /images/abc/tag").query == {"repo": "localhost/x", "tag": "y"}
+
+
+# -- what to do ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cause", "remedy"),
+    [
+        ("checking whether a blob exists in r:1/a: authentication required", "registry_auth_file"),
+        ("unable to retrieve auth token: invalid username/password: unauthorized", "registry_auth_file"),
+        ("requested access to the resource is denied", "registry_auth_file"),
+        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "certs.d/r:1/ca.crt"),
+        ("http: server gave HTTP response to HTTPS client", "r:1 speaks plain HTTP"),
+        ("reading manifest t in r:1/a: manifest unknown", "was pushed"),
+        ("writing blob: no space left on device", "Make room"),
+        ("dial tcp 192.0.2.1:1: connect: connection refused", "See that r:1 runs"),
+        ("writing blob: unexpected EOF", "run this again"),
+    ],
+)
+def test_advice(cause, remedy) -> None:
+    assert remedy in advice(cause, "r:1")

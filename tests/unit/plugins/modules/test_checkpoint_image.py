@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 from urllib.parse import quote
 
 import pytest
 
+from ansible_collections.ferry.podman.plugins.module_utils import _libpod
 from ansible_collections.ferry.podman.plugins.module_utils._build import Recipe, built
 from ansible_collections.ferry.podman.plugins.module_utils._criu import CORE_MAGIC
 from ansible_collections.ferry.podman.plugins.module_utils._source import Source
@@ -169,6 +172,65 @@ def test_push_that_fails_half_way_is_an_error(run_module, podman) -> None:
     podman.on(f"POST {PATH}/push", (200, b'{"stream": "Copying"}\n{"error": "no space left"}\n'))
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True)
     assert answer["failed"] and "no space left" in answer["msg"]
+
+
+def auth_file(tmp_path, password: str = "secret") -> str:
+    entry = base64.b64encode(f"me:{password}".encode()).decode()
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": {"registry.example:5000": {"auth": entry}}}))
+    return str(tmp_path / "auth.json")
+
+
+def test_credentials_of_a_file_are_sent_and_not_told(run_module, podman, tmp_path) -> None:
+    podman.on(FOUND, stored())
+    podman.on(f"POST {PATH}/push", (200, b'{"error": "secret is no password"}\n'))
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True, registry_auth_file=auth_file(tmp_path))
+    sent = json.loads(base64.urlsafe_b64decode(podman.request(f"POST {PATH}/push").headers["X-Registry-Auth"]))
+    assert sent == {"username": "me", "password": "secret"}
+    assert answer["failed"] and "is no password" in answer["msg"] and "secret" not in str(answer)
+
+
+def test_file_without_credentials_is_told_before_anything_is_asked(run_module, podman, tmp_path) -> None:
+    options = {"url": podman.url, "name": NAME.replace("5000", "5001"), "push": True}
+    answer = run_module(checkpoint_image, registry_auth_file=auth_file(tmp_path), **options)
+    assert answer["failed"] and "has no credentials for registry.example:5001/ferry/web" in answer["msg"]
+    assert podman.seen == []
+
+
+def test_file_is_not_read_where_no_registry_is_asked(run_module, podman) -> None:
+    podman.on(FOUND, 404)
+    options = {"url": podman.url, "name": NAME, "registry_auth_file": "/absent/auth.json"}
+    assert not run_module(checkpoint_image, state="absent", **options)["changed"]
+
+
+def test_who_one_is_is_said_once(run_module, podman) -> None:
+    who = {"registry_username": "a", "registry_password": "secret", "registry_auth_file": "/auth.json"}
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, **who)
+    assert answer["failed"] and "mutually exclusive" in answer["msg"]
+
+
+def test_failure_tells_no_change_and_what_to_do(run_module, podman) -> None:
+    podman.on(FOUND, stored())
+    podman.on(f"POST {PATH}/push", (200, b'{"error": "authentication required"}\n'))
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True)
+    assert not answer["changed"] and "registry_auth_file" in answer["msg"]
+    podman.on(FOUND, 404)
+    podman.on("GET /images/json", [])
+    podman.on("POST /images/pull", (200, b'{"error": "connection refused"}\n'))
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME)
+    assert not answer["changed"] and "See that registry.example:5000 runs" in answer["msg"]
+
+
+BROKEN = (200, b'{"stream": "Copying"}\n{"error": "writing blob: write: broken pipe"}\n')
+
+
+@pytest.mark.parametrize(("retries", "tries"), [({}, 3), ({"retries": 2}, 3), ({"retries": 1}, 2), ({"retries": 0}, 1)])
+def test_push_that_breaks_off_is_tried_again(run_module, podman, monkeypatch, retries, tries) -> None:
+    monkeypatch.setattr(_libpod, "PUSH_PAUSE", 0)
+    podman.on(FOUND, stored())
+    podman.on(f"POST {PATH}/push", BROKEN, BROKEN, {"manifestdigest": DIGEST})
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True, **retries)
+    assert answer.get("failed", False) == (tries < 3)
+    assert podman.seen.count(f"POST {PATH}/push") == tries
 
 
 def test_what_is_no_checkpoint_is_not_pushed(run_module, podman) -> None:

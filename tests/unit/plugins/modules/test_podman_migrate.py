@@ -124,3 +124,13 @@ def test_destination_that_is_not_there_is_told(run_module, hosts) -> None:
     answer = run_module(podman_migrate, url=hosts[0].url, destination="unix:///nonexistent", name="web")
     assert answer["failed"] and "unix:///nonexistent: no podman service listens there" in answer["msg"]
     assert CHECKPOINT not in hosts[0].seen
+
+
+@pytest.mark.parametrize("transfer", ["registry", "stream"])
+def test_file_of_credentials_is_read_for_a_registry_alone(migrate, hosts, transfer) -> None:
+    answer = migrate(transfer=transfer, registry="r.example/ferry", registry_auth_file="/absent/auth.json")
+    if transfer == "stream":
+        assert answer["changed"]
+        return
+    assert answer["failed"] and "There is no file /absent/auth.json" in answer["msg"]
+    assert hosts[0].seen == hosts[1].seen == []
