@@ -96,15 +96,14 @@ class Exported:
             file.commit()
         os.utime(dest, (self.modified.timestamp(), self.modified.timestamp()))
 
-    def restore(self, restorer: Restorer, subject: Subject, contents: Contents, new_name: str | None) -> Json:
-        """Have podman restore it: by itself where the image has the layout that podman knows.
+    def restore(self, restorer: Restorer, subject: Subject, new_name: str | None) -> Json:
+        """Have podman restore what was inspected before.
 
-        :param contents: what was found in it.
+        As an archive: from an image podman restores neither addresses nor the log, and knows one layout alone.
+
         :raises RestoreFailed: and nothing of it is left.
         """
         doing = f"Restoring container {new_name or subject.name}"
-        if not self.is_layered:
-            return restorer.restore_image(self.stored.id, contents, subject, doing, new_name)
-        again = Contents()
+        contents = Contents()
         with self.stream() as archive:
-            return restorer.import_chunks(rewritten(archive, again), again, subject, new_name, doing)
+            return restorer.import_chunks(rewritten(archive, contents), contents, subject, new_name, doing)

@@ -52,7 +52,8 @@ options:
     description:
       - Name or ID of a checkpoint image on the host of the service, in any layout of
         M(ferry.podman.checkpoint_image). It is not pulled.
-      - It is read to its end as an archive is, before it is restored. It needs no annotations for that.
+      - It is read to its end as an archive is, before it is restored, and restored as one, with address and log. It
+        needs no annotations for that. C(podman container restore) restores neither from an image.
     type: str
   new_name:
     description:
@@ -466,9 +467,7 @@ def restore_from_image(module: FerryModule, restorer: Restorer) -> None:
     with Exported(restorer.client, Stored(raw), limits, module.params["directory"]) as image:
         contents = looked_into(image, limits, doing)
         subject = _compat.Subject.from_archive(contents)
-        restore_copies(
-            module, restorer, contents, doing, lambda name: image.restore(restorer, subject, contents, name), told
-        )
+        restore_copies(module, restorer, contents, doing, lambda name: image.restore(restorer, subject, name), told)
 
 
 def looked_into(image: Exported, limits: Limits, doing: str) -> Contents:

@@ -270,9 +270,9 @@ TOLD = {"name": "web", "runtime.name": "crun", "rootfsImageID": IMAGE_ID, "rootf
 
 @pytest.fixture
 def saved(podman, archives, protobuf, tmp_path):
-    """Has the host have an image of a checkpoint; returns its ID and the request that restores it by podman alone."""
+    """Has the host have an image of a checkpoint; returns its ID."""
 
-    def have(labels=(), **told) -> tuple[str, str]:
+    def have(labels=(), **told) -> str:
         core = archives.entry("checkpoint/core-1.img", protobuf.image(CORE_MAGIC, protobuf.message((1, 1))))
         layer = Layer.spooled([archives.checkpoint(core)], open(tmp_path / "layer", "w+b"))
         image = Image([layer], "amd64", datetime.now(timezone.utc), {}, dict(labels))
@@ -280,7 +280,7 @@ def saved(podman, archives, protobuf, tmp_path):
         raw = {"Id": image.id, "RepoTags": ["localhost/saved:1"], "Created": "2026-01-01T00:00:00Z"}
         podman.on("GET /images/saved/json", {**raw, "Annotations": annotations})
         podman.on(f"GET /images/{image.id}/get", podman.archive(b"".join(image.layout())))
-        return image.id, f"POST /containers/{image.id}/restore"
+        return image.id
 
     return have
 
@@ -290,17 +290,17 @@ def from_image(run_module, podman, tmp_path, **options):
 
 
 def test_image_is_restored_once(run_module, podman, saved, inspect_json, tmp_path) -> None:
-    _ident, request = saved()
-    podman.on(request, appears(podman, inspect_json))
+    saved()
+    podman.on(IMPORT, appears(podman, inspect_json))
     first = from_image(run_module, podman, tmp_path)
     second = from_image(run_module, podman, tmp_path)
     assert (first["changed"], second["changed"]) == (True, False), first
-    assert podman.seen.count(request) == 1
+    assert podman.seen.count(IMPORT) == 1
 
 
 def test_image_without_annotations_is_one_if_a_checkpoint_is_in_it(run_module, podman, saved, inspect_json, tmp_path):
-    _ident, request = saved(**dict.fromkeys(TOLD))
-    podman.on(request, appears(podman, inspect_json))
+    saved(**dict.fromkeys(TOLD))
+    podman.on(IMPORT, appears(podman, inspect_json))
     assert from_image(run_module, podman, tmp_path)["changed"]
     assert not from_image(run_module, podman, tmp_path)["changed"]
 
@@ -314,14 +314,14 @@ def test_image_without_annotations_is_one_if_a_checkpoint_is_in_it(run_module, p
     ],
 )
 def test_image_of_another_kind_of_host_is_not_read(run_module, podman, saved, tmp_path, told, code) -> None:
-    ident, _request = saved(**told)
+    ident = saved(**told)
     answer = from_image(run_module, podman, tmp_path)
     assert [finding["code"] for finding in answer["findings"]] == [code]
     assert f"GET /images/{ident}/get" not in podman.seen
 
 
 def test_image_that_is_no_checkpoint_is_told(run_module, podman, saved, tmp_path) -> None:
-    ident, _request = saved(**dict.fromkeys(TOLD))
+    ident = saved(**dict.fromkeys(TOLD))
     layer = Layer.spooled([bytes(1024)], open(tmp_path / "other", "w+b"))
     podman.on(
         f"GET /images/{ident}/get",
@@ -333,10 +333,10 @@ def test_image_that_is_no_checkpoint_is_told(run_module, podman, saved, tmp_path
 
 
 def test_image_is_held_against_a_policy(run_module, podman, saved, tmp_path, archives) -> None:
-    _ident, request = saved()
+    saved()
     answer = from_image(run_module, podman, tmp_path, policy={"no_new_privileges": True})
     assert answer["failed"] and answer["findings"], answer
-    assert request not in podman.seen
+    assert IMPORT not in podman.seen
 
 
 def test_missing_image_is_told(run_module, podman) -> None:
