@@ -14,7 +14,6 @@ import contextlib
 import typing as t
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from ansible_collections.ferry.podman.plugins.module_utils._annotations import PREFIXES, config_facts
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, Reader
@@ -31,23 +30,13 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Libpod
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, Limits
 from ansible_collections.ferry.podman.plugins.module_utils._oci import Image, Layer
 from ansible_collections.ferry.podman.plugins.module_utils._registry import private_file
+from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
 from ansible_collections.ferry.podman.plugins.module_utils._streams import Chunks
 from ansible_collections.ferry.podman.plugins.module_utils._unbuild import Exported
 
-
-class Streamed(t.Protocol):
-    """Where an archive comes from: a file, or an image.
-
-    ``modified`` is when it was written; ``stream`` opens it at its begin, uncompressed.
-    """
-
-    path: str
-
-    @property
-    def modified(self) -> datetime: ...
-
-    def stream(self) -> contextlib.AbstractContextManager[Reader]: ...
+Streamed = t.Union[Source, Exported]
+"""Where an archive comes from: a file, or an image."""
 
 
 @dataclass(frozen=True)
