@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
@@ -48,7 +49,13 @@ def exclusive(client: LibpodClient, container: Container) -> Iterator[None]:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let a closed terminal or a cancelled job wait until the container is whole again somewhere."""
+    """Let a closed terminal or a cancelled job wait until the container is whole again somewhere.
+
+    Signals are the main thread's: whoever has several moves go on in others sees to them there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = [signal.signal(number, signal.SIG_IGN) for number in signals]
     try:

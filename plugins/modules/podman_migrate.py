@@ -344,24 +344,15 @@ criu_log:
   elements: str
 """
 
-import contextlib
-
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
-from ansible_collections.ferry.podman.plugins.module_utils import _compat, _journal
-from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils import _journal
+from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest
 from ansible_collections.ferry.podman.plugins.module_utils._auth import access_of
-from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
-from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
-    Container,
-    LibpodClient,
-    RegistryAccess,
-)
-from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import RegistryAccess
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
-from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before, half_removed
+from ansible_collections.ferry.podman.plugins.module_utils._move import Move
 
 
 def migrate(module: FerryModule) -> None:
@@ -372,112 +363,16 @@ def migrate(module: FerryModule) -> None:
         module.result["location"] = "unknown"
     way = (params["destination_identity"], params["destination_known_hosts"], params["destination_jump"])
     with module.client() as source, module.connect(params["destination"], *way) as destination:
-        here = find_here(source, params)
-        with exclusive(source, here) if here is not None else contextlib.nullcontext():
-            Move(module, request, source, destination, here).run()
-
-
-def find_here(source: LibpodClient, params: dict) -> Container | None:
-    """The container on the source; one that a killed podman has half removed is left to the journal's next run."""
-    try:
-        return source.find_container(params["name"])
-    except ApiError as error:
-        entry = _journal.find_entry(params["journal"], params["name"])
-        if entry is None or entry.phase != "commit" or not half_removed(error):
-            raise
-        return None
-
-
-class Move:
-    """What is left to do for one container, and doing it."""
-
-    def __init__(
-        self,
-        module: FerryModule,
-        request: MoveRequest,
-        source: LibpodClient,
-        destination: LibpodClient,
-        here: Container | None,
-    ) -> None:
-        self.module = module
-        self.request = request
-        self.source = source
-        self.destination = destination
-        directory, name = module.params["journal"], module.params["name"]
-        found = _journal.find_entry(directory, name) if here is None else None
-        ident = here.id if here is not None else found.id if found is not None else None
-        self.journal = Journal(directory, ident) if ident is not None else None
-
-    def run(self) -> None:
-        entry = self.journal.load() if self.journal is not None else None
-        if self.journal is not None and entry is not None:
-            arrived = self.take_up(self.journal, entry)
-        else:
-            arrived = arrived_before(self.source, self.destination, self.module.params["name"])
-        if arrived is None:
-            self.move()
-        else:
-            self.finish(arrived)
-
-    def take_up(self, journal: Journal, entry: _journal.Entry) -> Container | None:
-        """Finish or undo a move that was cut off; the container if it runs on the destination now."""
-        self.module.result["interrupted_phase"] = entry.phase
-        if self.module.check_mode:
-            raise FerryError(
-                f"An earlier move of container {entry.name} was cut off in the phase {entry.phase}.",
-                remedy="Run this without check mode: it finishes or undoes that move.",
-            )
-        sides = Side.of(self.source), Side.of(self.destination)
-        with uninterrupted():
-            arrived = Recovery(*sides, journal, entry, self.request).run()
-        self.module.result["changed"] = True
-        if journal.entry is not None:
-            raise FerryError(
-                f"The container {entry.name} runs on the source again after a move that was cut off, but the "
-                "destination may still be unpacking what it was sent.",
-                remedy="Run this again in a few minutes.",
-                location="source",
-            )
-        return arrived
-
-    def finish(self, arrived: Container) -> None:
-        """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept."""
-        remains = None if self.request.keep_source else self.source.find_container(arrived.id)
-        result = self.module.result
-        result["container"] = described_container(arrived)
-        result["location"] = "destination"
-        result["changed"] = result["changed"] or remains is not None
-        state = {"location": "destination"}
-        self.module.show_difference({**state, "remains_on": "source"} if remains else state, state)
-        if remains is not None and not self.module.check_mode:
-            with uninterrupted():
-                self.migration(remains).ending.commit(remains)
-
-    def migration(self, container: Container) -> Migration:
-        sides = Side.of(self.source), Side.of(self.destination)
-        journal = Journal(self.module.params["journal"], container.id)
-        return Migration(*sides, container, self.request, journal)
-
-    def move(self) -> None:
-        module = self.module
-        module.result["location"] = "source"
-        container = self.source.container(module.params["name"])
-        migration = self.migration(container)
-        doing = f"Moving container {container.name}"
-        found = migration.assess(rehearse=not module.check_mode)
-        module.result["estimate"] = migration.assessment.estimate.as_dict()
-        findings = _compat.refuse_warnings(doing, found, force=self.request.force)
-        module.warn(finding for finding in findings if finding.severity == "warning")
-        module.show_difference({"location": "source"}, {"location": "destination"})
-        result: dict = {"container": migration.described(), "tcp": migration.tcp, "findings": []}
-        if module.check_mode:
-            result["phases"] = [phase for phase in _journal.PHASES if phase != "assess"]
-        else:
-            result = migration.run()
-            module.warn_of(result["findings"])
-            module.result["location"] = "destination"
-        before = [finding.as_dict() for finding in findings]
-        module.result.update(result, findings=before + result["findings"], changed=True)
+        Move(
+            source,
+            destination,
+            params["name"],
+            request,
+            params["journal"],
+            check_mode=module.check_mode,
+            result=module.result,
+            warn=module.warn_of,
+        ).run()
 
 
 def access_to_registry(module: FerryModule) -> RegistryAccess:

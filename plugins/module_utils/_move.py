@@ -1,0 +1,129 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""What is left to do for one container that is to be on another host, and doing it: idempotent, and after a cut too."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.ferry.podman.plugins.module_utils import _compat, _journal
+from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
+from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container
+from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before, half_removed
+
+
+@dataclass
+class Move:
+    """One container on its way.
+
+    :param name: or ID.
+    :param directory: of the journal.
+    :param result: what a module returns; filled as things become known, also when it fails.
+    :param warn: takes findings that refuse nothing.
+    """
+
+    source: LibpodClient
+    destination: LibpodClient
+    name: str
+    request: MoveRequest
+    directory: str
+    check_mode: bool
+    result: Json
+    warn: t.Callable[[list[Json]], None]
+
+    def run(self) -> None:
+        """:raises FerryError: saying where the container is, as far as that is known."""
+        here = self._find_here()
+        with exclusive(self.source, here) if here is not None else contextlib.nullcontext():
+            journal = self._journal_of(here)
+            entry = journal.load() if journal is not None else None
+            if journal is not None and entry is not None:
+                arrived = self._take_up(journal, entry)
+            else:
+                arrived = arrived_before(self.source, self.destination, self.name)
+            if arrived is None:
+                self._move()
+            else:
+                self._finish(arrived)
+
+    def _find_here(self) -> Container | None:
+        """The container on the source; one that a killed podman has half removed is left to the journal's next run."""
+        try:
+            return self.source.find_container(self.name)
+        except ApiError as error:
+            entry = _journal.find_entry(self.directory, self.name)
+            if entry is None or entry.phase != "commit" or not half_removed(error):
+                raise
+            return None
+
+    def _journal_of(self, here: Container | None) -> Journal | None:
+        if here is not None:
+            return Journal(self.directory, here.id)
+        found = _journal.find_entry(self.directory, self.name)
+        return Journal(self.directory, found.id) if found is not None else None
+
+    def _take_up(self, journal: Journal, entry: _journal.Entry) -> Container | None:
+        """Finish or undo a move that was cut off; the container if it runs on the destination now."""
+        self.result["interrupted_phase"] = entry.phase
+        if self.check_mode:
+            raise FerryError(
+                f"An earlier move of container {entry.name} was cut off in the phase {entry.phase}.",
+                remedy="Run this without check mode: it finishes or undoes that move.",
+            )
+        sides = Side.of(self.source), Side.of(self.destination)
+        with uninterrupted():
+            arrived = Recovery(*sides, journal, entry, self.request).run()
+        self.result["changed"] = True
+        if journal.entry is not None:
+            raise FerryError(
+                f"The container {entry.name} runs on the source again after a move that was cut off, but the "
+                "destination may still be unpacking what it was sent.",
+                remedy="Run this again in a few minutes.",
+                location="source",
+            )
+        return arrived
+
+    def _finish(self, arrived: Container) -> None:
+        """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept."""
+        remains = None if self.request.keep_source else self.source.find_container(arrived.id)
+        result = self.result
+        result["container"] = described_container(arrived)
+        result["location"] = "destination"
+        result["changed"] = result["changed"] or remains is not None
+        state = {"location": "destination"}
+        result["diff"] = {"before": {**state, "remains_on": "source"} if remains else state, "after": state}
+        if remains is not None and not self.check_mode:
+            with uninterrupted():
+                self._migration(remains).ending.commit(remains)
+
+    def _migration(self, container: Container) -> Migration:
+        sides = Side.of(self.source), Side.of(self.destination)
+        return Migration(*sides, container, self.request, Journal(self.directory, container.id))
+
+    def _move(self) -> None:
+        self.result["location"] = "source"
+        container = self.source.container(self.name)
+        migration = self._migration(container)
+        found = migration.assess(rehearse=not self.check_mode)
+        self.result["estimate"] = migration.assessment.estimate.as_dict()
+        doing = f"Moving container {container.name}"
+        findings = [finding.as_dict() for finding in _compat.refuse_warnings(doing, found, force=self.request.force)]
+        self.warn([finding for finding in findings if finding["severity"] == "warning"])
+        self.result["diff"] = {"before": {"location": "source"}, "after": {"location": "destination"}}
+        moved: Json = {"container": migration.described(), "tcp": migration.tcp, "findings": []}
+        if self.check_mode:
+            moved["phases"] = [phase for phase in _journal.PHASES if phase != "assess"]
+        else:
+            moved = migration.run()
+            self.warn(moved["findings"])
+            self.result["location"] = "destination"
+        self.result.update(moved, findings=findings + moved["findings"], changed=True)
