@@ -45,146 +45,8 @@ options:
       - A host that ssh goes through to reach the destination, as C(user@host[:port]). The same key must be accepted
         there, and may be restricted to C(restrict,port-forwarding,permitopen="DESTINATION:22").
     type: str
-  tcp:
-    description:
-      - What becomes of established TCP connections.
-      - V(auto) is V(established) where the container's address moves along, and V(close) elsewhere if the destination
-        has podman >= 5.7 with crun, else V(established).
-      - V(established) restores them. Needs C(nft) on the destination if the container is on a macvlan or ipvlan
-        network.
-      - V(close) restores the container with its connections closed. Needs podman >= 5.7 and crun >= 1.23 on the
-        destination.
-      - With V(none), a container that has any cannot be moved, because CRIU refuses to dump them. Where open ones
-        can be seen, that is the warning C(connections_open).
-    type: str
-    choices: [auto, established, close, none]
-    default: auto
-  transfer:
-    description:
-      - How the container's state goes to the destination.
-      - With V(stream) the module runs on the source, and the state goes straight from there to the destination.
-      - With V(relay) the module runs on a machine that reaches both sockets, and O(url) is an ssh URL too. Everything
-        passes through that machine, and nothing of it rests on its disk.
-      - With V(registry) it goes as an image through O(registry), where no straight way is fast or allowed. What the
-        container has logged so far stays behind, its addresses become fixed ones, and the registry keeps the image,
-        which holds the container's memory, until it is deleted there.
-    type: str
-    choices: [stream, relay, registry]
-    default: stream
-  registry:
-    description:
-      - Where in a registry the image goes, as C(host[:port]/path), for O(transfer=registry). Each move has a tag of
-        its own there. Both hosts must reach it; before the freeze a tiny image with the tag C(ferry-rehearsal) proves
-        that.
-    type: str
-  registry_tls_verify:
-    description:
-      - Whether the registry must have a certificate that the hosts trust. By default what their C(registries.conf)
-        says.
-    type: bool
-  registry_username:
-    description:
-      - Name to log in to the registry with. By default what C(podman login) has left on each host.
-    type: str
-  registry_password:
-    description: Password for O(registry_username).
-    type: str
-  registry_auth_file:
-    description:
-      - Path of a file with credentials, as C(podman login --authfile) writes it (containers-auth.json), on the host
-        that the module runs on. With O(transfer=registry), both hosts are sent the entry that fits most of O(registry).
-      - Programs that a file names instead (C(credHelpers), C(credsStore)) are not run.
-      - Works with every Podman that this collection knows (seen with 5.4 and 5.8).
-    type: path
-  image_transfer:
-    description:
-      - How the destination gets the image that the container was made from, if it does not have that very image.
-      - V(stream) brings it from the source. V(pull) has the destination pull it by its name, and fails if that gives
-        another image. With V(never) a move is refused (C(image_absent)) if the image is absent.
-      - The image stays on the destination, also when the move does not come about.
-    type: str
-    choices: [stream, pull, never]
-    default: stream
-  networks:
-    description:
-      - What to do about networks of the container that the destination lacks.
-      - V(create) makes them as the source has them, and removes them again when the move does not come about. It is
-        refused (C(parent_absent)) where the destination lacks the device of a macvlan or ipvlan network.
-      - With V(require) the move is refused (C(network_absent)).
-    type: str
-    choices: [require, create]
-    default: require
-  ignore_volumes:
-    description:
-      - Leave named volumes out. The container gets volumes of the same names on the destination, those that are there
-        with what is in them. On the source they stay.
-    type: bool
-    default: false
-  publish:
-    description:
-      - Ports to publish on the destination instead of the container's own, each in the form that C(podman run
-        --publish) takes. Those of the container that are not named here are not published there.
-      - A move is refused (C(port_in_use)) if something on the destination listens on one of them.
-    type: list
-    elements: str
-    default: []
-  keep_source:
-    description:
-      - Leave the stopped container, its checkpoint and its volumes on the source after the move. Starting it there
-        makes two copies.
-      - Its restart policy on the source is V(no) from then on. Refused for containers of C(--rm) (C(keep_source)),
-        because podman removes them when they stop.
-    type: bool
-    default: false
-  wait_healthy:
-    description:
-      - Run the container's health check on the destination, if it has one, and have the container back on the source
-        if it does not pass within O(wait_healthy_timeout).
-      - Without a health check its process must still run half a second after the restore.
-      - On macvlan and ipvlan networks it runs for the first time before any client reaches the container. If it passes
-        later only, what clients were told until then is lost with a way back.
-    type: bool
-    default: true
-  wait_healthy_timeout:
-    description:
-      - Seconds in which the health check must have passed. It is run once a second until then.
-    type: int
-    default: 60
-  bandwidth:
-    description:
-      - Most bytes per second that the state may take of the network, such as V(50M) for 50 MiB per second (a number
-        with V(K), V(M) or V(G), powers of 1024). The container is frozen meanwhile. Anything else is an error, and
-        nothing is touched.
-      - No limit by default.
-    type: str
-  max_downtime:
-    description:
-      - Refuse the move (C(downtime_exceeded)) when it is estimated to stop the container for more than these seconds.
-        See RV(estimate). It is not enforced while the container moves.
-      - No limit by default.
-    type: float
-  force:
-    description:
-      - Move in spite of findings whose severity is V(warning), which refuse a move otherwise. Blockers refuse it in any
-        case. The table of findings in the documentation has the severity of each.
-    type: bool
-    default: false
-  journal:
-    description:
-      - Directory on the machine that the module runs on, in which it notes what phase a move is in. The next run of a
-        move that was cut off reads it, and finishes or undoes that move. So it must outlive a reboot, and be the same
-        for all runs. It is made with the mode V(0700), and its files with V(0600).
-      - A move whose journal cannot be written is not begun. One whose journal cannot be read fails, because nobody
-        knows what the earlier run has done.
-    type: path
-    default: /var/lib/ferry
-  retries:
-    description:
-      - How many more times to try when the dump failed because a client was connecting at that very moment. The
-        container runs on meanwhile. After the last one the move fails, and the container still runs on the source.
-    type: int
-    default: 3
 extends_documentation_fragment:
+  - ferry.podman._move
   - ferry.podman._connection
   - ferry.podman._attributes
   - ferry.podman._attributes.actiongroup_podman
@@ -344,20 +206,15 @@ criu_log:
   elements: str
 """
 
-from ansible.module_utils.common.text.formatters import human_to_bytes
-
 from ansible_collections.ferry.podman.plugins.module_utils import _journal
-from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest
-from ansible_collections.ferry.podman.plugins.module_utils._auth import access_of
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import RegistryAccess
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._move import Move
+from ansible_collections.ferry.podman.plugins.module_utils._request import CONSTRAINTS, MOVE, request_of
 
 
 def migrate(module: FerryModule) -> None:
     params = module.params
-    request = request_of(params, access_to_registry(module))
+    request = request_of(params, module.conceal)
     if (cut_off := _journal.find_entry(params["journal"], params["name"])) is not None and cut_off.phase != "prepare":
         # Until somebody has asked the hosts.
         module.result["location"] = "unknown"
@@ -375,46 +232,6 @@ def migrate(module: FerryModule) -> None:
         ).run()
 
 
-def access_to_registry(module: FerryModule) -> RegistryAccess:
-    """Nothing of it is looked at for a move that needs no registry."""
-    if module.params["transfer"] != "registry":
-        return RegistryAccess()
-    return access_of(module.params, module.params["registry"], module.conceal)
-
-
-def request_of(params: dict, access: RegistryAccess) -> MoveRequest:
-    return MoveRequest(
-        tcp=params["tcp"],
-        transfer=params["transfer"],
-        registry=params["registry"] or "",
-        access=access,
-        image_transfer=params["image_transfer"],
-        networks=params["networks"],
-        ignore_volumes=params["ignore_volumes"],
-        publish=params["publish"],
-        keep_source=params["keep_source"],
-        wait_healthy=params["wait_healthy"],
-        wait_healthy_timeout=params["wait_healthy_timeout"],
-        bandwidth=bytes_per_second(params["bandwidth"]),
-        max_downtime=params["max_downtime"],
-        force=params["force"],
-        retries=params["retries"],
-    )
-
-
-def bytes_per_second(text: str | None) -> int | None:
-    """:raises FerryError: for what is no positive size."""
-    if not text:
-        return None
-    try:
-        value = human_to_bytes(text)
-    except ValueError:
-        value = 0
-    if value <= 0:
-        raise FerryError(f"The bandwidth {text!r} is no size.", remedy="Write 50M for 50 MiB per second.")
-    return int(value)
-
-
 def main() -> None:
     FerryModule(
         argument_spec={
@@ -423,29 +240,9 @@ def main() -> None:
             "destination_identity": {"type": "path"},
             "destination_known_hosts": {"type": "path"},
             "destination_jump": {"type": "str"},
-            "tcp": {"type": "str", "choices": ["auto", "established", "close", "none"], "default": "auto"},
-            "transfer": {"type": "str", "choices": ["stream", "relay", "registry"], "default": "stream"},
-            "registry": {"type": "str"},
-            "registry_tls_verify": {"type": "bool"},
-            "registry_username": {"type": "str"},
-            "registry_password": {"type": "str", "no_log": True},
-            "registry_auth_file": {"type": "path"},
-            "image_transfer": {"type": "str", "choices": ["stream", "pull", "never"], "default": "stream"},
-            "networks": {"type": "str", "choices": ["require", "create"], "default": "require"},
-            "ignore_volumes": {"type": "bool", "default": False},
-            "publish": {"type": "list", "elements": "str", "default": []},
-            "keep_source": {"type": "bool", "default": False},
-            "wait_healthy": {"type": "bool", "default": True},
-            "wait_healthy_timeout": {"type": "int", "default": 60},
-            "bandwidth": {"type": "str"},
-            "max_downtime": {"type": "float"},
-            "force": {"type": "bool", "default": False},
-            "retries": {"type": "int", "default": 3},
-            "journal": {"type": "path", "default": "/var/lib/ferry"},
+            **MOVE,
         },
-        required_if=[("transfer", "registry", ("registry",))],
-        required_together=[("registry_username", "registry_password")],
-        mutually_exclusive=[("registry_username", "registry_auth_file")],
+        **CONSTRAINTS,
     ).run(migrate)
 
 
