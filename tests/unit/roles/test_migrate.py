@@ -18,6 +18,7 @@ import yaml
 from ansible_collections.ferry.podman.plugins.module_utils._guard import COMMAND
 from ansible_collections.ferry.podman.plugins.module_utils._host import PROBE
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import RUNTIMES
+from ansible_collections.ferry.podman.plugins.module_utils._request import MOVE
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles/migrate"
@@ -34,7 +35,7 @@ def role_file(path: str):
 def options_of_module() -> set[str]:
     tree = ast.parse((ROOT / "plugins/modules/podman_migrate.py").read_text(encoding="utf-8"))
     (spec,) = [node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "argument_spec"]
-    return {"url", "identity", "known_hosts", "timeout", *(ast.literal_eval(key) for key in spec.keys)}
+    return {"url", "identity", "known_hosts", "timeout", *MOVE, *(ast.literal_eval(key) for key in spec.keys if key)}
 
 
 def test_role_has_every_option_of_the_module() -> None:
