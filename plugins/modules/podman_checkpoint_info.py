@@ -65,6 +65,8 @@ requirements:
 seealso:
   - module: ferry.podman.podman_checkpoint
   - module: ferry.podman.podman_migrate
+  - plugin: ferry.podman.drain_plan
+    plugin_type: filter
 """
 
 EXAMPLES = r"""
