@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import typing as t
+from collections.abc import Iterator
 
 from ansible.errors import AnsibleFilterError
 
@@ -17,9 +20,22 @@ from ansible_collections.ferry.podman.plugins.plugin_utils._plan_options import 
 
 def drain_plan(hosts: t.Any, sources: t.Any = None, pairs: t.Any = None, **options: t.Any) -> Json:
     try:
-        return make_plan(hosts, pairs, read_options({"sources": sources, **options}))
+        with no_collection():
+            return make_plan(hosts, pairs, read_options({"sources": sources, **options}))
     except FerryError as error:
         raise AnsibleFilterError(f"ferry.podman.drain_plan: {error}") from error
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """A plan makes no cycles; looking for some among all that it makes takes two fifths of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class FilterModule:
