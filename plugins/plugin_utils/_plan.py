@@ -119,7 +119,9 @@ class Fleet:
         for host in self._options.sources or self.hosts:
             listed = self.containers[host]
             for raw in listed if self._options.sources else self._away(host, listed):
-                yield read_member(host, raw, pairs.estimate(host, raw["name"]), self._options)
+                name = raw["name"]
+                estimate, found = pairs.estimate(host, name), pairs.of_container(host, name)
+                yield read_member(host, raw, estimate, found, self._options)
 
     def _away(self, host: str, listed: Sequence[Raw]) -> list[Raw]:
         """Those whose home is another host, of pods with all that are in them."""

@@ -228,8 +228,12 @@ def containers_of(where: str, result: Mapping[str, t.Any]) -> Sequence[Mapping[s
     return listed
 
 
-def read_member(host: str, raw: Mapping[str, t.Any], estimated: Json | None, options: Options) -> Member:
-    """:param estimated: what a pair of hosts told of it, for one that has no estimate of its own."""
+def read_member(
+    host: str, raw: Mapping[str, t.Any], estimated: Json | None, found: Sequence[Json], options: Options
+) -> Member:
+    """:param estimated: what a pair of hosts told of it, for one that has no estimate of its own.
+    :param found: findings about it that pairs of hosts told.
+    """
     name = str(raw["name"])
     where = f"hosts[{host!r}].containers[{name!r}]"
     status = str(_get(raw, "status", str, where))
@@ -246,7 +250,7 @@ def read_member(host: str, raw: Mapping[str, t.Any], estimated: Json | None, opt
         pod=str(raw["pod"]) if raw.get("pod") else None,
         runtime=str(raw.get("runtime") or ""),
         labels=labels,
-        findings=raw.get("findings") or [],
+        findings=[*(raw.get("findings") or ()), *found, *_unit_findings(labels)],
         weight=_weight(raw.get("estimate") or estimated, status, where, options),
         origin=options.origins.get(f"{host}/{name}") or options.origins.get(ident) or labels.get(ORIGIN_LABEL),
         volumes=_strings(raw, "volumes", where),
@@ -254,6 +258,18 @@ def read_member(host: str, raw: Mapping[str, t.Any], estimated: Json | None, opt
         addresses=addresses,
         fixed_addresses=fixed,
     )
+
+
+def _unit_findings(labels: Mapping[str, str]) -> t.Iterator[Json]:
+    """As ``_verdicts`` finds it once two hosts are asked."""
+    unit = labels.get("PODMAN_SYSTEMD_UNIT")
+    if unit:
+        yield {
+            "code": "systemd_unit",
+            "severity": "blocker",
+            "message": f"It belongs to the systemd unit {unit}, which would start it again on its host.",
+            "remedy": "Give it the policy cold, stop or keep.",
+        }
 
 
 def _weight(estimate: object, status: str, where: str, options: Options) -> Weight:

@@ -55,6 +55,23 @@ LIVE_ONLY = frozenset(
 )
 """Findings about memory and CRIU, which say nothing of a container that is made anew."""
 
+OF_CONTAINER = frozenset(
+    {
+        "changes_unknown",
+        "dependencies",
+        "file_names",
+        "file_secret",
+        "init",
+        "io_uring",
+        "no_cgroup",
+        "no_image",
+        "overlay_mount",
+        "pod_required",
+        "systemd_unit",
+    }
+)
+"""Findings about the container itself, which hold for any destination once one was asked."""
+
 MOST_KINDS = 16
 """Kinds of hosts that are ranked apart."""
 
@@ -200,12 +217,17 @@ class Pairs:
             (told["estimate"] for told in self._told.get((host, name), {}).values() if "estimate" in told), None
         )
 
+    def of_container(self, host: str, name: str) -> list[Json]:
+        """What holds for every destination."""
+        told = self._told.get((host, name), {}).values()
+        return [one for each in told for one in each.get("findings") or () if one.get("code") in OF_CONTAINER]
+
     def objections(self, member: Member, method: str) -> Iterator[Objection]:
         for destination, failure in self._failures.get(member.host, {}).items():
             if destination in self._indices:
                 yield Objection(f"[pair_unknown] it could not be asked: {failure}", self._of(destination))
         for destination, told in self._told.get((member.host, member.name), {}).items():
-            finding = self._finding(told.get("findings") or (), method)
+            finding = self._finding(told.get("findings") or (), method, member.pod)
             if finding is not None and destination in self._indices:
                 text = f"[{finding['code']}] {str(finding['message']).rstrip('.')}"
                 yield Objection(text, self._of(destination), short=finding["code"] in SHORT)
@@ -213,8 +235,8 @@ class Pairs:
     def _of(self, destination: str) -> frozenset[int]:
         return frozenset((self._indices[destination],))
 
-    def _finding(self, findings: Sequence[Json], method: str) -> Json | None:
-        for finding in findings:
-            if finding.get("severity") in self._grave and (method == "live" or finding.get("code") not in LIVE_ONLY):
-                return finding
-        return None
+    def _finding(self, findings: Sequence[Json], method: str, pod: str | None) -> Json | None:
+        # A volume that a pod's containers share goes with the pod.
+        passing = {*(() if method == "live" else LIVE_ONLY), *(() if pod is None else ("volume_shared",))}
+        grave = (finding for finding in findings if finding.get("severity") in self._grave)
+        return next((finding for finding in grave if finding.get("code") not in passing), None)

@@ -176,8 +176,8 @@ def test_container_has_its_own_runtime(container, host) -> None:
         (("bind_writable", "warning"), {}, "c"),
         (("bind_writable", "warning"), {"force": True}, "b"),
         (("host_network", "notice"), {}, "b"),
-        (("io_uring", "blocker"), {}, "c"),
-        (("io_uring", "blocker"), {"default_policy": "cold"}, "b"),
+        (("older_criu", "blocker"), {}, "c"),
+        (("older_criu", "blocker"), {"default_policy": "cold"}, "b"),
         (("bind_absent", "blocker"), {"default_policy": "cold"}, "c"),
     ],
 )
@@ -185,6 +185,27 @@ def test_findings_of_a_pair(container, host, finding, found, options, expected) 
     hosts = {"a": host(container("web")), "b": host(memory=200), "c": host()}
     pairs = {"a": {"b": {"containers": [container("web", findings=[finding(*found)])]}, "gone": {"containers": []}}}
     assert places(drain_plan(hosts, ["a"], pairs, **options)) == {"web": expected}
+
+
+def test_finding_about_the_container_holds_for_every_destination(container, host, finding) -> None:
+    hosts = {"a": host(container("web")), "b": host(), "c": host()}
+    pairs = {"a": {"b": {"containers": [container("web", findings=[finding("io_uring")])]}}}
+    assert "[io_uring]" in reason(drain_plan(hosts, ["a"], pairs))
+    assert drain_plan(hosts, ["a"], pairs, fallback="cold")["moves"][0]["method"] == "cold"
+
+
+def test_container_of_a_unit_does_not_move_live(container, host) -> None:
+    hosts = {"a": host(container("web", labels={"PODMAN_SYSTEMD_UNIT": "web.service"})), "b": host()}
+    assert "[systemd_unit] It belongs to the systemd unit web.service" in reason(drain_plan(hosts, ["a"]))
+    assert drain_plan(hosts, ["a"], fallback="cold")["moves"][0]["method"] == "cold"
+
+
+def test_volume_that_a_pod_shares_is_no_reason_against_the_pod(container, host, finding) -> None:
+    pod = [container(name, pod="p", volumes=["v"]) for name in ("p0", "p1")]
+    told = [{**one, "findings": [finding("volume_shared"), finding("pod_required")]} for one in pod]
+    hosts, pairs = {"a": host(*pod), "b": host()}, {"a": {"b": {"containers": told}}}
+    assert len(drain_plan(hosts, ["a"], pairs, default_policy="cold")["moves"]) == 2
+    assert len(drain_plan(hosts, ["a"], pairs)["blocks"]) == 2
 
 
 def test_pair_that_could_not_be_asked_is_not_chosen(container, host) -> None:
