@@ -151,9 +151,9 @@ def _reasons(here: Profile, there: Profile, runtimes: tuple[str, ...], method: s
     if method != "live":
         return
     if here.unfit:
-        yield f"[source_unfit] the source cannot checkpoint: {here.unfit}"
+        yield f"[source_unfit] the source cannot checkpoint: {here.unfit.rstrip('.')}"
     if there.unfit:
-        yield f"[destination_unfit] it cannot restore: {there.unfit}"
+        yield f"[destination_unfit] it cannot restore: {there.unfit.rstrip('.')}"
     for runtime in runtimes:
         if runtime != there.runtime:
             yield f"[runtime_differs] its runtime is {there.runtime}, the container's {runtime}"

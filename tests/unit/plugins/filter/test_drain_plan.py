@@ -142,6 +142,23 @@ def test_newer_or_unknown_is_no_reason(container, host, changes) -> None:
     assert drain_plan({"a": host(container("web")), "b": host(**changes)}, ["a"])["moves"]
 
 
+def test_hosts_that_are_alike_are_told_together(container, host) -> None:
+    hosts = {
+        "a": host(container("web")),
+        **{name: host(arch="arm64") for name in "bcd"},
+        "e": host(can_checkpoint=False),
+    }
+    assert reason(drain_plan(hosts, ["a"])) == (
+        "No host can take it: [architecture] it is arm64, the source amd64 (b, c, d); [destination_unfit] it cannot "
+        "restore: It cannot checkpoint (e); not asked are those that are to be emptied (a)."
+    )
+
+
+def test_many_hosts_are_not_all_named(container, host) -> None:
+    hosts = {"a": host(container("web")), **{f"h{n:02}": host(arch="arm64") for n in range(20)}}
+    assert "(h00, h01, h02, h03, h04, h05, h06, h07 and 12 more)" in reason(drain_plan(hosts, ["a"]))
+
+
 def test_warnings_can_be_forced_and_blockers_cannot(container, host) -> None:
     older = host(kernel="5.10", podman_version="5.4.2", criu={"version": "3.17.1"})
     assert drain_plan({"a": host(container("web")), "b": older}, ["a"], force="yes")["moves"]
@@ -282,6 +299,14 @@ def test_host_that_cannot_close_connections_must_have_the_address_free(container
     there = host(container("b1", networks=[network("10.88.0.2")]), **changes)
     assert "the address 10.88.0.2 is in use" in reason(drain_plan({"a": here, "b": there}, ["a"]))
     assert drain_plan({"a": here, "b": there}, ["a"], default_policy="cold")["moves"]
+
+
+def test_address_that_is_shared_keeps_the_others_too(container, host) -> None:
+    """Connections are kept then, and with them all addresses."""
+    mine = [network("10.9.0.7", shared=True), {"name": "b", "addresses": ["10.88.0.2"], "shared": False}]
+    hosts = {"a": host(container("a1", networks=mine)), "b": host(container("b1", networks=mine[1:]))}
+    assert "the address 10.88.0.2 is in use" in reason(drain_plan(hosts, ["a"]))
+    assert drain_plan(hosts, ["a"], default_policy="cold")["moves"]
 
 
 def test_two_that_move_do_not_meet_either(container, host) -> None:
@@ -428,8 +453,8 @@ def test_unknown_memory_is_assumed_and_said(container, host) -> None:
 
 
 def test_what_does_not_run_takes_no_memory(container, host) -> None:
-    hosts = {"a": host(container("w", 500, status="exited")), "b": host()}
-    assert drain_plan(hosts, ["a"], default_policy="cold")["moves"]
+    hosts = {"a": host(container("w", 500, status="exited"), container("x", estimate=None, status="exited"))}
+    assert len(drain_plan({**hosts, "b": host()}, ["a"], default_policy="cold")["moves"]) == 2
 
 
 # -- which host -----------------------------------------------------------------------------------------------
