@@ -211,6 +211,24 @@ def established(text: str) -> int:
     return count
 
 
+def available_memory(text: str) -> int | None:
+    """Bytes that new processes can have, from ``/proc/meminfo``: the kernel gives up caches for them."""
+    values = dict(_labelled(text.splitlines()))
+    return _kilobytes(values["MemAvailable"]) if "MemAvailable" in values else None
+
+
+def file_system_of(path: str, mounts: str) -> tuple[str, str]:
+    """Mount point and type of the file system that a path is on, from ``/proc/self/mounts``."""
+    found = ("", "")
+    for line in mounts.splitlines():
+        _device, mount, kind, *_options = line.split(" ")
+        mount = mount.replace("\\040", " ")
+        # What is mounted later hides what was there.
+        if os.path.commonpath([mount, path]) == mount and len(mount) >= len(found[0]):
+            found = (mount, kind)
+    return found
+
+
 def memory_of(text: str) -> int:
     """Bytes that CRIU writes of one process, from its ``smaps_rollup``: all but clean pages of files."""
     values = dict(_labelled(text.splitlines()))

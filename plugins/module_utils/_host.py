@@ -20,7 +20,9 @@ from ansible_collections.ferry.podman.plugins.module_utils._facts import (
     HostFacts,
     Listener,
     ProcessFacts,
+    available_memory,
     established,
+    file_system_of,
     listening,
     memory_of,
     parse_probe,
@@ -198,3 +200,17 @@ class LocalHost:
     def free_space(self, info: HostInfo) -> Json:
         """Free bytes where podman spools archives and where it keeps containers."""
         return {path: free_bytes(path) for path in (info.temporary_directory, info.graph_root)}
+
+    def file_systems(self, info: HostInfo) -> list[Json]:
+        """The one or two that these places are on."""
+        mounts = _read("/proc/self/mounts")
+        found: dict[str, Json] = {}
+        for path in (info.temporary_directory, info.graph_root):
+            mount, kind = file_system_of(os.path.realpath(path), mounts)
+            one = found.setdefault(mount, {"mount": mount, "type": kind, "free": free_bytes(mount), "paths": []})
+            one["paths"].append(path)
+        return [found[mount] for mount in sorted(found)]
+
+    def memory(self) -> int | None:
+        """Bytes that new processes can have."""
+        return available_memory(_read("/proc/meminfo"))

@@ -315,12 +315,32 @@ class Container:
     @property
     def networks(self) -> dict[str, Json]:
         """Settings of each network that it is on. Podman calls all that it makes itself bridge, macvlan too."""
-        if self.raw["HostConfig"].get("NetworkMode") != "bridge":
+        return self.joined_networks if self.raw["HostConfig"].get("NetworkMode") == "bridge" else {}
+
+    @property
+    def joined_networks(self) -> dict[str, Json]:
+        """The same, those of its pod included. Podman names its own way of networking, as host, like a network."""
+        mode = str(self.raw["HostConfig"].get("NetworkMode"))
+        if mode != "bridge" and not mode.startswith("container:"):
             return {}
         return t.cast("dict[str, Json]", (self.raw.get("NetworkSettings") or {}).get("Networks") or {})
 
+    @property
+    def ports(self) -> list[str]:
+        """The ports of its host that it publishes, as ``address:port/protocol``. Those of a pod are its infra's."""
+        published = (self.raw.get("NetworkSettings") or {}).get("Ports") or {}
+        own = self.raw["HostConfig"].get("PortBindings") or {}
+        found = set()
+        for port, bindings in [*published.items(), *own.items()]:
+            for binding in bindings or []:
+                if str(binding.get("HostPort") or "").isdecimal():
+                    address = binding.get("HostIp") or "0.0.0.0"
+                    host = f"[{address}]" if ":" in address else address
+                    found.add(f"{host}:{binding['HostPort']}/{port.partition('/')[2] or 'tcp'}")
+        return sorted(found)
+
     def summary(self) -> Json:
-        """The state of the container's checkpoint, as the info module returns it."""
+        """What the info module returns of every container: its checkpoint, and what it takes up on its host."""
         return {
             "id": self.id,
             "name": self.name,
@@ -329,6 +349,9 @@ class Container:
             "status": self.status,
             "runtime": self.runtime,
             "pod": self.pod,
+            "labels": self.labels,
+            "volumes": self.volumes,
+            "ports": self.ports,
             "checkpointed": self.checkpointed,
             "checkpointed_at": self._state.get("CheckpointedAt") if self.checkpointed else None,
             "checkpoint_path": self.checkpoint_path,

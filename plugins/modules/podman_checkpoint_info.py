@@ -23,6 +23,12 @@ options:
       - By default all, but no infra containers of pods.
     type: list
     elements: str
+  estimate:
+    description:
+      - Estimate what a move of each container would carry, without O(destination) too.
+      - The files of its volumes are counted, which takes a while with many of them.
+    type: bool
+    default: false
   src:
     description: Paths of checkpoint archives on the host that the module runs on, of podman or of the kubelet.
     type: list
@@ -71,6 +77,8 @@ requirements:
 seealso:
   - module: ferry.podman.podman_checkpoint
   - module: ferry.podman.podman_migrate
+  - plugin: ferry.podman.drain_plan
+    plugin_type: filter
 """
 
 EXAMPLES = r"""
@@ -161,7 +169,17 @@ host:
       type: dict
       returned: with a unix O(url)
       sample: {"/var/tmp": 20132659200}
+    file_systems:
+      description: The file systems that both places are on, one entry for both if it is the same.
+      type: list
+      elements: dict
+      returned: with a unix O(url)
+      sample: [{"mount": "/", "type": "ext4", "free": 20132659200, "paths": ["/var/tmp", "/srv/containers"]}]
     memory_free: {description: Bytes of memory that nobody uses., type: int, returned: always}
+    memory_available:
+      description: Bytes of memory that new processes can have; caches make room for them.
+      type: int
+      returned: with a unix O(url)
 containers:
   description: The containers, sorted by name.
   returned: always
@@ -175,6 +193,26 @@ containers:
     status: {description: State as podman names it., type: str, returned: always, sample: running}
     runtime: {description: OCI runtime that it runs with., type: str, returned: always}
     pod: {description: ID of its pod; null if it is in none., type: str, returned: always}
+    labels: {description: Its labels., type: dict, returned: always}
+    volumes: {description: Names of its volumes., type: list, elements: str, returned: always}
+    ports:
+      description: The ports of its host that it publishes. A container of a pod has those of the pod.
+      type: list
+      elements: str
+      returned: always
+      sample: ["0.0.0.0:8080/tcp"]
+    networks:
+      description: The networks that it is on. A container of a pod is on those of the pod.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        name: {description: Name of the network., type: str, returned: always}
+        addresses: {description: Its addresses there., type: list, elements: str, returned: always}
+        shared:
+          description: Whether other hosts can be on the same segment (macvlan, ipvlan), so that addresses move along.
+          type: bool
+          returned: always
     checkpointed: {description: Whether a checkpoint has stopped it., type: bool, returned: always}
     checkpointed_at: {description: When., type: str, returned: always}
     checkpoint_path:
@@ -202,7 +240,7 @@ containers:
         - What a move would carry and take. The container runs on meanwhile and may change.
         - The downtime is that of hosts with quick disks; slower ones take longer.
       type: dict
-      returned: with O(destination)
+      returned: with O(destination) or O(estimate)
       contains:
         memory: {description: Bytes of memory., type: int, returned: always}
         files: {description: Bytes of files that the container has made or changed., type: int, returned: always}
@@ -292,13 +330,18 @@ images:
 """
 
 import contextlib
+import functools
 import os
+import typing as t
 from collections.abc import Iterator
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, compression_of, inspect
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._estimate import estimate
+from ansible_collections.ferry.podman.plugins.module_utils._guard import can_be_guarded
+from ansible_collections.ferry.podman.plugins.module_utils._host import process_facts
 from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, SINGLE
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import kind_of, readable
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
@@ -318,16 +361,34 @@ def describe_host(module: FerryModule, client: LibpodClient, info: HostInfo) -> 
     if client.transport.is_local:
         host["criu"] = module.local_host.criu()
         host["free_space"] = module.local_host.free_space(info)
+        host["file_systems"] = module.local_host.file_systems(info)
+        host["memory_available"] = module.local_host.memory()
         findings += _compat.criu_findings(host["criu"])
     host["findings"] = [finding.as_dict() for finding in findings]
     host["can_checkpoint"] = not any(finding.severity == "blocker" for finding in findings)
     return host
 
 
-def describe_containers(client: LibpodClient, info: HostInfo, names: list | None, there: Side | None) -> list[dict]:
+def describe_containers(client: LibpodClient, info: HostInfo, params: dict, there: Side | None) -> list[dict]:
+    names = params["name"]
     containers = list(client.each_container()) if names is None else [client.container(name) for name in names]
     here = Side(client, info)
-    return [describe_container(container, here, there) for container in sorted(containers, key=lambda c: c.name)]
+    described = []
+    networks = functools.lru_cache(maxsize=None)(client.network)
+    for container in sorted(containers, key=lambda c: c.name):
+        facts = describe_container(container, here, there)
+        if params["estimate"] and there is None:
+            facts["estimate"] = estimate(client, container, process_facts(client, container)).as_dict()
+        described.append({**facts, "networks": describe_networks(container, networks)})
+    return described
+
+
+def describe_networks(container: Container, network: t.Callable[[str], dict | None]) -> list[dict]:
+    found = []
+    for name, settings in sorted(container.joined_networks.items()):
+        addresses = [settings[key] for key in ("IPAddress", "GlobalIPv6Address") if settings.get(key)]
+        found.append({"name": name, "addresses": addresses, "shared": can_be_guarded(network(name) or {})})
+    return found
 
 
 def describe_container(container: Container, here: Side, there: Side | None) -> dict:
@@ -407,7 +468,7 @@ def inform(module: FerryModule) -> None:
         limits = Limits(size=info.graph_root_size)
         module.result["images"] = [describe_image(module, client, name, limits) for name in module.params["image"]]
         module.result["host"] = describe_host(module, client, info)
-        module.result["containers"] = describe_containers(client, info, module.params["name"], there)
+        module.result["containers"] = describe_containers(client, info, module.params, there)
 
 
 @contextlib.contextmanager
@@ -425,6 +486,7 @@ def main() -> None:
     FerryModule(
         argument_spec={
             "name": {"type": "list", "elements": "str"},
+            "estimate": {"type": "bool", "default": False},
             "src": {"type": "list", "elements": "path", "default": []},
             "image": {"type": "list", "elements": "str", "default": []},
             "image_contents": {"type": "bool", "default": False},

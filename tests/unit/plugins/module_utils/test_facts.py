@@ -142,3 +142,28 @@ def test_memory_is_what_criu_writes() -> None:
     text = "1-2 ---p 0 00:00 0 [rollup]\nRss: 90 kB\nPss_Anon: 10 kB\nPss_File: 70 kB\nPss_Shmem: 5 kB\nSwapPss: 1 kB\n"
     assert _facts.memory_of(text) == 16 * 1024
     assert _facts.memory_of("") == 0
+
+
+MOUNTS = """overlay / overlay rw 0 0
+tmpfs /var tmpfs rw 0 0
+/dev/sda1 /var ext4 rw,relatime 0 0
+tmpfs /var/my\\040tmp tmpfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/var/tmp", ("/var", "ext4")),
+        ("/variable", ("/", "overlay")),
+        ("/var/my tmp/x", ("/var/my tmp", "tmpfs")),
+        ("/", ("/", "overlay")),
+    ],
+)
+def test_file_system_of_a_path_is_the_last_one_mounted_above(path, found) -> None:
+    assert _facts.file_system_of(path, MOUNTS) == found
+
+
+def test_available_memory() -> None:
+    assert _facts.available_memory("MemFree: 1 kB\nMemAvailable:  2 kB\n") == 2048
+    assert _facts.available_memory("MemFree: 1 kB\n") is None

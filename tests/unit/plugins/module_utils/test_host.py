@@ -66,6 +66,19 @@ def test_free_space_is_asked_where_podman_writes(host, make_host, tmp_path) -> N
     assert space[str(tmp_path)] > 0
 
 
+def test_places_on_one_file_system_are_told_together(host, make_host, tmp_path) -> None:
+    info = make_host(store={"graphRoot": str(tmp_path), "imageCopyTmpDir": str(tmp_path / "absent")})
+    (one,) = host.file_systems(info)
+    assert one["paths"] == [str(tmp_path / "absent"), str(tmp_path)]
+    assert one["type"] and one["free"] > 0 and str(tmp_path).startswith(one["mount"])
+    info = make_host(store={"graphRoot": str(tmp_path), "imageCopyTmpDir": "/proc"})
+    assert {system["mount"]: system["type"] for system in host.file_systems(info)}["/proc"] == "proc"
+
+
+def test_memory_is_that_of_this_machine(host) -> None:
+    assert host.memory() > 1 << 20
+
+
 def test_free_bytes_are_those_of_the_file_system(tmp_path) -> None:
     free = free_bytes(str(tmp_path))
     assert free is not None

@@ -296,6 +296,25 @@ def test_containers_summary_hides_times_that_no_longer_count(make_container) -> 
     assert make_container("running", State=state).summary()["restored_at"] == "2026-11-20T11:00:00Z"
 
 
+def test_ports_are_those_of_the_host_that_are_bound(make_container) -> None:
+    assert make_container().ports == []
+    bound = {"80/tcp": [{"HostIp": "", "HostPort": "8080"}, {"HostIp": "::1", "HostPort": "80"}], "53/udp": None}
+    own = make_container(HostConfig={"PortBindings": bound})
+    assert own.summary()["ports"] == ["0.0.0.0:8080/tcp", "[::1]:80/tcp"]
+    # Of a container in a pod they are those of the pod.
+    in_pod = make_container(NetworkSettings={"Ports": {"53/udp": [{"HostIp": "10.0.0.1", "HostPort": "53"}]}})
+    assert in_pod.ports == ["10.0.0.1:53/udp"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "joined", "own"),
+    [("bridge", ["lan"], ["lan"]), ("container:1f1f", ["lan"], []), ("host", [], []), ("none", [], [])],
+)
+def test_networks_of_a_pod_are_joined(make_container, mode, joined, own) -> None:
+    container = make_container(HostConfig={"NetworkMode": mode})
+    assert (list(container.joined_networks), list(container.networks)) == (joined, own)
+
+
 def test_infra_containers_are_not_listed(client, libpod) -> None:
     libpod.on("GET /containers/json", [{"Id": "1", "IsInfra": False}, {"Id": "2", "IsInfra": True}])
     assert [entry["Id"] for entry in client.containers()] == ["1"]

@@ -114,6 +114,31 @@ def test_without_a_destination_nothing_is_estimated(run_module, podman) -> None:
     assert all("estimate" not in container for container in answer["containers"])
 
 
+def test_estimate_is_made_without_a_destination_if_asked_for(run_module, podman) -> None:
+    podman.on(f"GET /containers/{ID}/changes", [])
+    web = run_module(podman_checkpoint_info, url=podman.url, estimate=True)["containers"][1]
+    assert web["estimate"].keys() == {"memory", "files", "volumes", "archive", "downtime_ms"}
+
+
+def test_what_a_container_takes_up_is_told(run_module, podman, inspect_json) -> None:
+    podman.on("GET /networks/lan/json", {"name": "lan", "driver": "macvlan", "network_interface": "eth0"})
+    labels = {"ferry.evacuate": "cold"}
+    podman.on(f"GET /containers/{OTHER}/json", inspect_json("exited", Id=OTHER, Name="db", Config={"Labels": labels}))
+    db, web = run_module(podman_checkpoint_info, url=podman.url)["containers"]
+    assert (db["labels"], web["labels"]) == (labels, {})
+    assert web["volumes"] == ["data"]
+    assert web["networks"] == [{"name": "lan", "addresses": ["10.9.0.7"], "shared": True}]
+    podman.on("GET /networks/lan/json", 404)
+    assert not run_module(podman_checkpoint_info, url=podman.url)["containers"][1]["networks"][0]["shared"]
+
+
+def test_room_of_the_host_is_told(run_module, podman) -> None:
+    host = run_module(podman_checkpoint_info, url=podman.url)["host"]
+    assert host["memory_available"] > 0
+    paths = [path for system in host["file_systems"] for path in system["paths"]]
+    assert sorted(paths) == ["/srv/tmp", "/var/lib/containers/storage"]
+
+
 def test_images_are_described(run_module, podman) -> None:
     annotations = {"io.podman.annotations.checkpoint.name": "web"}
     podman.on("GET /images/cp/json", {"Id": ID, "RepoTags": ["localhost/cp:1"], "Annotations": annotations})
