@@ -56,11 +56,19 @@ class FerryModule:
 
     @contextlib.contextmanager
     def connect(
-        self, url: str, identity: str | None, known_hosts: str | None, jump: str | None = None
+        self,
+        url: str,
+        identity: str | None,
+        known_hosts: str | None,
+        jump: str | None = None,
+        timeout: float | None = None,
     ) -> Iterator[LibpodClient]:
-        """:raises FerryError: if the URL or the connection is no good."""
-        timeout = self.params["timeout"]
-        with Transport(url, timeout, identity=identity, known_hosts=known_hosts, jump=jump) as transport:
+        """:param timeout: seconds, if not those of the options.
+        :raises FerryError: if the URL or the connection is no good.
+        """
+        with Transport(
+            url, timeout or self.params["timeout"], identity=identity, known_hosts=known_hosts, jump=jump
+        ) as transport:
             yield LibpodClient(transport)
 
     @property
