@@ -49,7 +49,9 @@ END = bytes(2 * RECORD)
 VOLUME_ROOT = "FERRY.volume.root"
 """Extended header with owner, group and mode of a volume's root; vendors' keys are in capitals (pax(1))."""
 
-_REPEATED = ("path", "linkpath", "size")
+_REPEATED = ("path", "linkpath", "size", "hdrcharset")
+"""Records of an extended header that follow from the rest of it, and are made anew."""
+
 _OWNER_AND_MODE = re.compile("[0-9]{1,10}:[0-9]{1,10}:[0-7]{1,4}")
 
 MOST_JSON = 2 * BLOCK
@@ -64,6 +66,9 @@ MOST_CORE = 64 * 1024
 MOST_FILES = 4 * BLOCK
 MOST_IMAGES = 16 * BLOCK
 """Bytes of CRIU's images that are noted: of each, of one process, of the open files, and of all."""
+
+MOST_PADDING = 64 * BLOCK
+"""Bytes of zeros behind an archive's end; a few compressed ones can stand for years of them."""
 
 MOST_WINDOW = 64 * BLOCK
 """Memory that a decompressor may take; 128 MiB is what zstd asks for with --ultra -22 or --long alone."""
@@ -391,6 +396,8 @@ def _check_end(rest: Reader) -> None:
         if block.strip(b"\0"):
             raise ArchiveError("The archive goes on behind its end.")
         size += len(block)
+        if size > MOST_PADDING:
+            raise ArchiveError(f"The archive has more than {MOST_PADDING} bytes of zeros behind its end.")
     if size < RECORD:
         raise ArchiveError("The archive is cut short: its end is incomplete.")
 

@@ -159,12 +159,11 @@ class Archive:
                 )
         return self._source.inspect(limits, self._witness(self._source.path, allowed_signers, signer))
 
-    @property
-    def kind(self) -> str:
+    def kind(self, limits: Limits) -> str:
         """Who made it, see ``_kubelet.kind_of``; podman if that cannot be told."""
         try:
             with self._source.stream() as begin:
-                return look_at(begin).kind
+                return look_at(begin, limits).kind
         except ArchiveError:
             return PODMAN
 

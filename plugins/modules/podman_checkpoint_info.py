@@ -300,7 +300,12 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import Conte
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, SINGLE
-from ansible_collections.ferry.podman.plugins.module_utils._kubelet import kind_of, readable
+from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
+    CONTAINERD,
+    kind_of,
+    look_at,
+    readable,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, ROOTFS_DIFF, Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
@@ -346,15 +351,23 @@ def describe_move(assessment: Assessment) -> dict:
 
 def describe_archive(path: str, limits: Limits, values: bool) -> dict:
     with Source(path) as source:
-        contents = read(source, limits)
+        contents = read(source, NO_LIMITS, limits)
         described = {"src": path, "compression": compression_of(path), "size": os.path.getsize(path)}
     return {**described, **describe_contents(contents, values)}
 
 
-def read(source: Source | Exported, limits: Limits) -> Contents:
-    """Look into an archive, whoever made it; it is held against what one of podman may hold."""
-    with source.stream() as archive, private_file("/var/tmp") as spool:
-        return inspect(Chunks(readable(archive, spool, limits)), limits)
+def read(source: Source | Exported, limits: Limits, spooled: Limits) -> Contents:
+    """Look into an archive, whoever made it; it is held against what one of podman may hold.
+
+    :param spooled: the same for one whose changes must be written to a file to be read.
+    """
+    with source.stream() as begin:
+        kind = look_at(begin, limits).kind
+    with source.stream() as archive:
+        if kind != CONTAINERD:
+            return inspect(archive, limits)
+        with private_file("/var/tmp") as spool:
+            return inspect(Chunks(readable(archive, spool, spooled)), spooled)
 
 
 def describe_contents(contents: Contents, values: bool) -> dict:
@@ -395,16 +408,16 @@ def describe_image(module: FerryModule, client: LibpodClient, name: str, limits:
         return stored.summary()
     with Exported(client, stored, limits, "/var/tmp") as image:
         layout = LAYERED if image.is_layered else SINGLE
-        contents = describe_contents(read(image, limits), module.params["environment_values"])
+        contents = describe_contents(read(image, limits, limits), module.params["environment_values"])
     return {**stored.summary(), "layout": layout, "contents": contents}
 
 
 def inform(module: FerryModule) -> None:
     values = module.params["environment_values"]
-    module.result["archives"] = [describe_archive(path, NO_LIMITS, values) for path in module.params["src"]]
     with module.client() as client, destination(module) as there:
         info = client.info()
         limits = Limits(size=info.graph_root_size)
+        module.result["archives"] = [describe_archive(path, limits, values) for path in module.params["src"]]
         module.result["images"] = [describe_image(module, client, name, limits) for name in module.params["image"]]
         module.result["host"] = describe_host(module, client, info)
         module.result["containers"] = describe_containers(client, info, module.params["name"], there)

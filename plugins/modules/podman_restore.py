@@ -447,7 +447,7 @@ def inspected(archive: Archive, limits: Limits, params: dict) -> Contents:
     try:
         return archive.inspect(limits, params["allowed_signers"], params["signer"])
     except ArchiveError:
-        _compat.refuse_blockers(f"Restoring {params['src']}", _compat.foreign_findings(archive.kind))
+        _compat.refuse_blockers(f"Restoring {params['src']}", _compat.foreign_findings(archive.kind(limits)))
         raise
 
 
