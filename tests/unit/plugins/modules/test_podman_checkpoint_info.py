@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS
 from ansible_collections.ferry.podman.plugins.modules import podman_checkpoint_info
 from ansible_collections.ferry.podman.plugins.modules.podman_checkpoint_info import describe_archive
@@ -30,6 +33,19 @@ def test_archive_is_described(archives, tmp_path) -> None:
     assert (described["arch"], described["environment"], described["mounts"]) == (None, [], [])
     assert not described["pre_checkpoint"] and not described["needs_previous"]
     assert described["sockets"] is None and "environment_values" not in described
+
+
+def test_encrypted_archives_are_described(archives, tmp_path, age_keys) -> None:
+    ours, theirs = age_keys
+    path = tmp_path / "web.age"
+    path.write_bytes(ours.encrypt(gzip.compress(archives.checkpoint())))
+    described = describe_archive(str(path), NO_LIMITS, False, ours.identity)
+    assert (described["name"], described["compression"], described["encrypted"]) == ("web", "gzip", True)
+    assert described["size"] == path.stat().st_size
+    with pytest.raises(ArchiveError, match="is encrypted, and no identity is given.*as decrypt_identity"):
+        describe_archive(str(path), NO_LIMITS, False)
+    with pytest.raises(ArchiveError, match="web.age: The archive cannot be decrypted: no identity matched"):
+        describe_archive(str(path), NO_LIMITS, False, theirs.identity)
 
 
 def test_values_are_told_when_they_are_asked_for(run_module, libpod, info_json, archives, tmp_path) -> None:
