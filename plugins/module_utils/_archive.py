@@ -500,6 +500,7 @@ def rewritten(
     ignore_volumes: bool = False,
     previous: Reader | None = None,
     limits: Limits = NO_LIMITS,
+    witness: Witness | None = None,
 ) -> Iterator[bytes]:
     """Pass a checkpoint on as an uncompressed tar, with what podman leaves to us put right.
 
@@ -510,8 +511,13 @@ def rewritten(
     :param volume_roots: owner, group and mode of volumes' roots, to travel with them.
     :param ignore_volumes: leave out the volumes, which podman's API always exports.
     :param previous: a pre-checkpoint whose pages go along.
+    :param witness: sees every member as it is passed on, but for those of ``previous``.
     :raises ArchiveError: if a source is damaged or cut short, or holds what must not reach podman.
     """
+
+    def passed(info: tarfile.TarInfo, data: Iterable[bytes]) -> Iterator[bytes]:
+        return entry(info, data if witness is None else witness.seen(Member(info, None), iter(data)))
+
     lint = Lint(limits)
     extra = additions if additions is not None and additions.paths else None
     for member in members(source):
@@ -524,24 +530,24 @@ def rewritten(
             member.info.pax_headers = {**member.info.pax_headers, VOLUME_ROOT: root}
         if member.name == ROOTFS_DIFF and extra is not None:
             larger = resized(member.info, member.info.size + extra.size)
-            yield from entry(larger, _chained(extra.chunks(), data))
+            yield from passed(larger, _chained(extra.chunks(), data))
             extra = None
         elif member.name == DELETED_FILES and additions is not None and additions.made_again:
             # podman deletes after it has unpacked: what is there again would be gone.
             paths = json.loads(b"".join(data))
             text = json.dumps([path for path in paths if path not in additions.made_again]).encode()
-            yield from entry(resized(member.info, len(text)), [text])
+            yield from passed(resized(member.info, len(text)), [text])
         elif member.name == "config.dump" and change_config is not None:
             # The keys' order and every value that is not changed stay as Go wrote them.
             text = json.dumps(change_config(json.loads(b"".join(data))), separators=(",", ":")).encode()
-            yield from entry(resized(member.info, len(text)), [text])
+            yield from passed(resized(member.info, len(text)), [text])
         else:
-            yield from entry(member.info, data)
+            yield from passed(member.info, data)
     _finish(contents, lint)
     if extra is not None:
         info = tarfile.TarInfo(ROOTFS_DIFF)
         info.size, info.mode = extra.size + len(END), 0o600
-        yield from entry(info, _chained(extra.chunks(), iter([END])))
+        yield from passed(info, _chained(extra.chunks(), iter([END])))
     if previous is not None:
         yield from _previous(previous, limits, contents)
     yield END

@@ -45,6 +45,13 @@ options:
       - Of an archive of the kubelet, what Podman needs and it has not is added. Its container gets a network of its own
         in the place of its pod's. The host must have the image that it was made from.
     type: path
+  decrypt_identity:
+    description:
+      - Path of a file with identities of C(age), or of a private ssh key without a passphrase, on the host that the
+        module runs on. It opens O(src) where it is encrypted.
+      - Images are not encrypted. What is made of O(src) lies in plain text in O(directory) meanwhile, then in the
+        storage of podman, and in the registry with O(push).
+    type: path
   image:
     description:
       - Name or ID of a checkpoint image on the host of the service to make the image of, in another O(layout), with
@@ -161,6 +168,7 @@ attributes:
 requirements:
   - podman >= 5.0 on the host of the service, so that annotations survive
   - zstandard, for archives that are compressed with zstd
+  - C(age) 1.0 or newer, for O(decrypt_identity)
 seealso:
   - module: ferry.podman.podman_checkpoint
   - module: ferry.podman.podman_restore
@@ -351,7 +359,7 @@ class Images:
 
     def _source(self) -> Source | Exported:
         if self.params["src"] is not None:
-            return Source(self.params["src"])
+            return Source(self.params["src"], self.params["decrypt_identity"])
         stored = self.stored(self.params["image"])
         if stored is None:
             raise FerryError(f"There is no image {self.params['image']} on this host.", remedy="Pull or load it first.")
@@ -546,6 +554,7 @@ def main() -> None:
             "name": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent", "pruned"], "default": "present"},
             "src": {"type": "path"},
+            "decrypt_identity": {"type": "path"},
             "image": {"type": "str"},
             "layout": {"type": "str", "choices": ["single", "layered"], "default": "single"},
             "dest": {"type": "path"},
@@ -576,6 +585,7 @@ def main() -> None:
             ("state", "pruned", ("older_than", "keep", "max_total_size"), True),
         ],
         required_together=[("registry_username", "registry_password")],
+        required_by={"decrypt_identity": "src"},
         mutually_exclusive=[
             ("src", "image", "digest"),
             ("src", "dest"),

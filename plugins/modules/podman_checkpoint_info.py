@@ -28,6 +28,12 @@ options:
     type: list
     elements: path
     default: []
+  decrypt_identity:
+    description:
+      - Path of a file with identities of C(age), or of a private ssh key without a passphrase, on the host that the
+        module runs on. It opens those of O(src) that are encrypted; nothing of them is written to the disk in plain
+        text.
+    type: path
   image:
     description: Names or IDs of checkpoint images on the host of the service.
     type: list
@@ -68,6 +74,7 @@ extends_documentation_fragment:
   - ferry.podman._attributes.info_module
 requirements:
   - zstandard, for archives that are compressed with zstd
+  - C(age) 1.0 or newer, for O(decrypt_identity)
 seealso:
   - module: ferry.podman.podman_checkpoint
   - module: ferry.podman.podman_migrate
@@ -217,6 +224,7 @@ archives:
   contains:
     src: {description: Path of the archive., type: str, returned: always}
     compression: {description: How it is compressed., type: str, returned: always, sample: zstd}
+    encrypted: {description: Whether it is encrypted., type: bool, returned: always}
     size: {description: Bytes of the file., type: int, returned: always}
     engine:
       description: What made it, V(podman), V(cri-o) or V(containerd).
@@ -296,8 +304,9 @@ import os
 from collections.abc import Iterator
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
-from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, compression_of, inspect
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, inspect
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._encryption import sealed
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, SINGLE
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
@@ -349,10 +358,11 @@ def describe_move(assessment: Assessment) -> dict:
     return {"findings": findings, "estimate": assessment.estimate.as_dict()}
 
 
-def describe_archive(path: str, limits: Limits, values: bool) -> dict:
-    with Source(path) as source:
+def describe_archive(path: str, limits: Limits, values: bool, identity: str | None = None) -> dict:
+    with Source(path, identity) as source:
         contents = read(source, NO_LIMITS, limits)
-        described = {"src": path, "compression": compression_of(path), "size": os.path.getsize(path)}
+        described = {"src": path, "compression": source.compression, "encrypted": source.encrypted}
+        described["size"] = os.path.getsize(path)
     return {**described, **describe_contents(contents, values)}
 
 
@@ -366,7 +376,8 @@ def read(source: Source | Exported, limits: Limits, spooled: Limits) -> Contents
     with source.stream() as archive:
         if kind != CONTAINERD:
             return inspect(archive, limits)
-        with private_file("/var/tmp") as spool:
+        encrypted = isinstance(source, Source) and source.encrypted
+        with private_file("/var/tmp") as file, contextlib.closing(sealed(file) if encrypted else file) as spool:
             return inspect(Chunks(readable(archive, spool, spooled)), spooled)
 
 
@@ -413,11 +424,11 @@ def describe_image(module: FerryModule, client: LibpodClient, name: str, limits:
 
 
 def inform(module: FerryModule) -> None:
-    values = module.params["environment_values"]
+    values, identity = module.params["environment_values"], module.params["decrypt_identity"]
     with module.client() as client, destination(module) as there:
         info = client.info()
         limits = Limits(size=info.graph_root_size)
-        module.result["archives"] = [describe_archive(path, limits, values) for path in module.params["src"]]
+        module.result["archives"] = [describe_archive(path, limits, values, identity) for path in module.params["src"]]
         module.result["images"] = [describe_image(module, client, name, limits) for name in module.params["image"]]
         module.result["host"] = describe_host(module, client, info)
         module.result["containers"] = describe_containers(client, info, module.params["name"], there)
@@ -441,6 +452,7 @@ def main() -> None:
             "src": {"type": "list", "elements": "path", "default": []},
             "image": {"type": "list", "elements": "str", "default": []},
             "image_contents": {"type": "bool", "default": False},
+            "decrypt_identity": {"type": "path"},
             "environment_values": {"type": "bool", "default": False, "no_log": False},
             "destination": {"type": "str"},
             "destination_identity": {"type": "path"},

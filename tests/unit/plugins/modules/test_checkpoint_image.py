@@ -82,6 +82,23 @@ def test_same_archive_again_changes_nothing(run_module, podman, archive, tmp_pat
     assert "POST /images/load" not in podman.seen
 
 
+def test_encrypted_archive_gives_the_same_image(run_module, podman, archive, tmp_path, age_key) -> None:
+    path, ident = archive
+    locked = tmp_path / "web.age"
+    with open(path, "rb") as file:
+        locked.write_bytes(age_key.encrypt(file.read()))
+    os.utime(locked, (1767225600, 1767225600))
+    podman.on(FOUND, 404, stored(ident))
+    podman.on(of(podman, ident), stored(ident))
+    podman.on(f"POST /images/{ident}/tag", 201)
+    options = {"url": podman.url, "name": NAME, "max_size": "1M"}
+    refused = run_module(checkpoint_image, **options, src=str(locked))
+    assert refused["findings"][0]["code"] == "archive_encrypted"
+    podman.on(FOUND, 404, stored(ident))
+    answer = run_module(checkpoint_image, **options, src=str(locked), decrypt_identity=age_key.identity)
+    assert answer["image"]["id"] == ident
+
+
 def test_image_that_has_lost_annotations_is_made_anew(run_module, podman, archive, tmp_path) -> None:
     path, ident = archive
     podman.on(FOUND, stored(ident))

@@ -36,6 +36,19 @@ def test_archive_is_described(archives, tmp_path) -> None:
     assert described["sockets"] is None and "environment_values" not in described
 
 
+def test_encrypted_archives_are_described(archives, tmp_path, age_keys) -> None:
+    ours, theirs = age_keys
+    path = tmp_path / "web.age"
+    path.write_bytes(ours.encrypt(gzip.compress(archives.checkpoint())))
+    described = describe_archive(str(path), NO_LIMITS, False, ours.identity)
+    assert (described["name"], described["compression"], described["encrypted"]) == ("web", "gzip", True)
+    assert described["size"] == path.stat().st_size
+    with pytest.raises(ArchiveError, match="is encrypted, and no identity is given.*as decrypt_identity"):
+        describe_archive(str(path), NO_LIMITS, False)
+    with pytest.raises(ArchiveError, match="web.age: The archive cannot be decrypted: no identity matched"):
+        describe_archive(str(path), NO_LIMITS, False, theirs.identity)
+
+
 def test_values_are_told_when_they_are_asked_for(run_module, libpod, info_json, archives, tmp_path) -> None:
     path = tmp_path / "web.tar"
     spec = archives.entry("spec.dump", b'{"process": {"env": ["PASSWORD=secret"]}}')
