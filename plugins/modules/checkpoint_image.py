@@ -327,7 +327,7 @@ class Images:
             if self.params["dest"] is not None:
                 self._save(after)
         if self.params["push"]:
-            self._push(reference)
+            self._push(reference, after)
         self.module.show_difference(before and before.id, self._becomes or (after and after.id))
 
     def _make(self, reference: Reference, before: Stored | None) -> None:
@@ -437,15 +437,17 @@ class Images:
                 remedy="Were they lost on the way, by docker-archive or another format than oci, make it of src anew.",
             )
 
-    def _push(self, reference: Reference) -> None:
+    def _push(self, reference: Reference, image: Stored | None) -> None:
         if not self.module.check_mode:
-            self._send(reference)
+            if image is None:
+                raise FerryError(f"The image {reference} is gone before it could be pushed.")
+            self._send(reference, image.id)
         self._changed("It is pushed.")
 
-    def _send(self, reference: Reference) -> None:
-        name, retries = str(reference), self.params["retries"]
+    def _send(self, reference: Reference, ident: str) -> None:
         with advised(reference):
-            digest = self.client.push_image(name, name, self.access, retry=retries)
+            # By its ID: the name may be another image's by now.
+            digest = self.client.push_image(ident, str(reference), self.access, retry=self.params["retries"])
         if digest is not None:
             self.module.result["digest"] = digest
 
@@ -533,6 +535,16 @@ def why_annotate(stored: Stored, image: Image) -> str | None:
     return f"The image's annotation {wrong[0]} is not what the checkpoint says." if wrong else None
 
 
+LEAST = {"max_members": 1, "retries": 0, "older_than": 0, "keep": 0}
+
+
+def check_options(params: dict) -> None:
+    """:raises FerryError: for a number that makes no sense."""
+    for option, least in LEAST.items():
+        if params[option] is not None and params[option] < least:
+            raise FerryError(f"{option} is {params[option]}; it must be {least} or more.")
+
+
 def as_bytes(option: str, text: str | None) -> int | None:
     if text is None:
         return None
@@ -543,6 +555,7 @@ def as_bytes(option: str, text: str | None) -> int | None:
 
 
 def manage(module: FerryModule) -> None:
+    check_options(module.params)
     with module.client() as client:
         images = Images(module, client)
         {"present": images.present, "absent": images.absent, "pruned": images.prune}[module.params["state"]]()

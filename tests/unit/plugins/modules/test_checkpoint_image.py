@@ -235,18 +235,18 @@ def test_check_mode_does_not_take_the_image_for_the_one_to_be_pulled(run_module,
 
 def test_digest_of_what_was_pushed_is_returned(run_module, podman) -> None:
     podman.on(FOUND, stored())
-    podman.on(f"POST {PATH}/push", {"manifestdigest": DIGEST})
+    podman.on(f"POST /images/{ID}/push", {"manifestdigest": DIGEST})
     answer = run_module(
         checkpoint_image, url=podman.url, name=NAME, push=True, registry_username="a", registry_password="secret"
     )
     assert answer["changed"] and answer["digest"] == DIGEST
-    assert podman.request(f"POST {PATH}/push").query["format"] == "oci"
+    assert podman.request(f"POST /images/{ID}/push").query["format"] == "oci"
     assert "secret" not in str(answer)
 
 
 def test_push_that_fails_half_way_is_an_error(run_module, podman) -> None:
     podman.on(FOUND, stored())
-    podman.on(f"POST {PATH}/push", (200, b'{"stream": "Copying"}\n{"error": "no space left"}\n'))
+    podman.on(f"POST /images/{ID}/push", (200, b'{"stream": "Copying"}\n{"error": "no space left"}\n'))
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True)
     assert answer["failed"] and "no space left" in answer["msg"]
 
@@ -259,9 +259,9 @@ def auth_file(tmp_path, password: str = "secret") -> str:
 
 def test_credentials_of_a_file_are_sent_and_not_told(run_module, podman, tmp_path) -> None:
     podman.on(FOUND, stored())
-    podman.on(f"POST {PATH}/push", (200, b'{"error": "secret is no password"}\n'))
+    podman.on(f"POST /images/{ID}/push", (200, b'{"error": "secret is no password"}\n'))
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True, registry_auth_file=auth_file(tmp_path))
-    sent = json.loads(base64.urlsafe_b64decode(podman.request(f"POST {PATH}/push").headers["X-Registry-Auth"]))
+    sent = json.loads(base64.urlsafe_b64decode(podman.request(f"POST /images/{ID}/push").headers["X-Registry-Auth"]))
     assert sent == {"username": "me", "password": "secret"}
     assert answer["failed"] and "is no password" in answer["msg"] and "secret" not in str(answer)
 
@@ -287,7 +287,7 @@ def test_who_one_is_is_said_once(run_module, podman) -> None:
 
 def test_failure_tells_no_change_and_what_to_do(run_module, podman) -> None:
     podman.on(FOUND, stored())
-    podman.on(f"POST {PATH}/push", (200, b'{"error": "authentication required"}\n'))
+    podman.on(f"POST /images/{ID}/push", (200, b'{"error": "authentication required"}\n'))
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True)
     assert not answer["changed"] and "registry_auth_file" in answer["msg"]
     podman.on(FOUND, 404)
@@ -304,10 +304,10 @@ BROKEN = (200, b'{"stream": "Copying"}\n{"error": "writing blob: write: broken p
 def test_push_that_breaks_off_is_tried_again(run_module, podman, monkeypatch, retries, tries) -> None:
     monkeypatch.setattr(_libpod, "PUSH_PAUSE", 0)
     podman.on(FOUND, stored())
-    podman.on(f"POST {PATH}/push", BROKEN, BROKEN, {"manifestdigest": DIGEST})
+    podman.on(f"POST /images/{ID}/push", BROKEN, BROKEN, {"manifestdigest": DIGEST})
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, push=True, **retries)
     assert answer.get("failed", False) == (tries < 3)
-    assert podman.seen.count(f"POST {PATH}/push") == tries
+    assert podman.seen.count(f"POST /images/{ID}/push") == tries
 
 
 def test_what_is_no_checkpoint_is_not_pushed(run_module, podman) -> None:
@@ -381,6 +381,14 @@ def test_image_that_is_damaged_leaves_no_archive(run_module, podman, exported, a
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, dest=str(dest), max_size="1M")
     assert answer["failed"] and "no image" in answer["msg"]
     assert not dest.exists() and not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize("options", [{"keep": -1}, {"older_than": -0.5}, {"max_members": 0}, {"retries": -1}])
+def test_numbers_without_sense_are_refused(run_module, podman, options) -> None:
+    (option,) = options
+    given = {"keep": 1, **options} if option in ("max_members", "retries") else options
+    answer = run_module(checkpoint_image, url=podman.url, state="pruned", **given)
+    assert answer["failed"] and f"{option} is {options[option]}" in answer["msg"]
 
 
 # -- removed --------------------------------------------------------------------------------------------------------
