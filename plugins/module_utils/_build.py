@@ -25,6 +25,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
     as_podman,
     kubelet_facts,
     look_at,
+    origin_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, Limits
@@ -91,17 +92,24 @@ class _Builder:
 
     def image(self, known: Mapping[str, str]) -> Image:
         with self.source.stream() as begin:
-            made = look_at(begin)
+            made = look_at(begin, self.recipe.limits)
         with self.source.stream() as source:
             layers = self._layers(source, made)
         _check_restorable(self.source.path, self.contents)
         architecture = self.contents.architecture
         if architecture is None:
             raise ArchiveError(f"{self.source.path}: The archive does not tell for which processor it is.")
-        own = {} if made.kind == PODMAN else kubelet_facts(made.kind, made.config, made.spec)
-        facts = {**known, **config_facts(self.contents.config), **own, "arch": architecture}
+        facts = {**known, **config_facts(self.contents.config), **self._kubelets(made), "arch": architecture}
         recipe = self.recipe
         return image_of(layers, recipe.layout, architecture, self.source.modified, facts, recipe.families)
+
+    def _kubelets(self, made: Made) -> Mapping[str, str]:
+        """What the kubelet's archive tells, also where it has been an image in between."""
+        if made.kind != PODMAN:
+            return kubelet_facts(made.kind, made.config, made.spec)
+        origin = origin_of(self.contents.sizes, self.contents.config)
+        spec = self.contents.documents["spec.dump"]
+        return {} if origin == PODMAN else kubelet_facts(origin, self.contents.config, spec)
 
     def _layers(self, source: Reader, made: Made) -> list[Layer]:
         archive = self._for_podman(source, made)
@@ -116,7 +124,7 @@ class _Builder:
         if made.kind == PODMAN:
             return source
         image_id = made.image_id or self._base(made).id
-        chunks = as_podman(source, Contents(), self._file(), image_id, self.recipe.limits)
+        chunks = as_podman(source, Contents(), self._file(), image_id, self.recipe.limits, made.kind)
         return t.cast(Reader, Chunks(chunks))
 
     def _base(self, made: Made) -> Stored:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from datetime import datetime, timezone
 
 import pytest
@@ -91,6 +92,7 @@ def test_option_that_the_server_does_not_know_is_refused(client, libpod) -> None
         ({"src": "/a", "tcp_close": True, "tcp_established": True}, "mutually exclusive: tcp_established|tcp_close"),
         ({"image": "x", "previous": "/b"}, "required by 'previous': src"),
         ({"image": "x", "allowed_signers": "/b"}, "required by 'allowed_signers': src"),
+        ({"image": "x", "decrypt_identity": "/b"}, "required by 'decrypt_identity': src"),
         ({"src": "/a", "signer": "me"}, "required by 'signer': allowed_signers"),
     ],
 )
@@ -226,6 +228,24 @@ def test_limits_and_signers_are_asked_for(run_module, podman, archive, options, 
     answer = run_module(podman_restore, url=podman.url, src=archive, **options)
     assert answer["failed"] and message in answer["msg"]
     assert IMPORT not in podman.seen
+
+
+def test_encrypted_archive_is_restored_with_an_identity(
+    run_module, podman, inspect_json, archive, age_keys, tmp_path
+) -> None:
+    ours, theirs = age_keys
+    path = tmp_path / "web.age"
+    path.write_bytes(ours.encrypt(pathlib.Path(archive).read_bytes()))
+    podman.on(IMPORT, appears(podman, inspect_json))
+    refused = [
+        run_module(podman_restore, url=podman.url, src=str(path)),
+        run_module(podman_restore, url=podman.url, src=str(path), decrypt_identity=theirs.identity),
+    ]
+    assert [answer["findings"][0]["code"] for answer in refused] == ["archive_encrypted", "decryption_failed"]
+    assert {request.method for request in podman.requests} == {"GET"}
+    done = run_module(podman_restore, url=podman.url, src=str(path), decrypt_identity=ours.identity)
+    assert done["changed"]
+    assert podman.request(IMPORT).body == pathlib.Path(archive).read_bytes()
 
 
 def test_archive_for_which_there_is_no_room_is_refused(run_module, podman, archive, info_json) -> None:
