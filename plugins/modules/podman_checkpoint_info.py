@@ -57,6 +57,12 @@ options:
         C(no_log).
     type: bool
     default: false
+  journal:
+    description:
+      - Directory in which M(ferry.podman.podman_migrate) notes its moves on the host that the module runs on. It is
+        read for RV(moves), and need not be there.
+    type: path
+    default: /var/lib/ferry
   destination:
     description:
       - The libpod socket of a host that the containers might move to, in the form of O(url), seen from the host that
@@ -326,6 +332,21 @@ archives:
       description: As M(ferry.podman.podman_checkpoint) returns them, times in microseconds.
       type: dict
       returned: always
+moves:
+  description:
+    - Moves that go on or were cut off, as O(journal) has them. One that was cut off is finished or undone when it is
+      made again.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: Name of the container., type: str, returned: always}
+    id: {description: Its full ID., type: str, returned: always}
+    destination: {description: URL of the libpod socket that it moves to., type: str, returned: always}
+    phase: {description: The phase that has begun., type: str, returned: always, sample: transfer}
+    begun: {description: When the move began, in seconds since the epoch., type: float, returned: always}
+    sent: {description: Bytes that have gone to the destination., type: int, returned: always}
+    expected: {description: Bytes that it is expected to take., type: int, returned: always}
 images:
   description:
     - One entry for each of O(image), as RV(ferry.podman.checkpoint_image#module:image). For an image that is no
@@ -352,6 +373,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._estimate import esti
 from ansible_collections.ferry.podman.plugins.module_utils._guard import can_be_guarded
 from ansible_collections.ferry.podman.plugins.module_utils._host import process_facts
 from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, SINGLE
+from ansible_collections.ferry.podman.plugins.module_utils._journal import entries
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
     CONTAINERD,
     kind_of,
@@ -484,7 +506,13 @@ def describe_image(module: FerryModule, client: LibpodClient, name: str, limits:
     return {**stored.summary(), "layout": layout, "contents": contents}
 
 
+def noted_moves(directory: str) -> list[dict]:
+    keys = ("name", "id", "destination", "phase", "begun", "sent", "expected")
+    return [{key: getattr(entry, key) for key in keys} for entry in entries(directory)]
+
+
 def inform(module: FerryModule) -> None:
+    module.result["moves"] = noted_moves(module.params["journal"])
     values, identity = module.params["environment_values"], module.params["decrypt_identity"]
     with module.client() as client, destination(module) as there:
         info = client.info()
@@ -516,6 +544,7 @@ def main() -> None:
             "image_contents": {"type": "bool", "default": False},
             "decrypt_identity": {"type": "path"},
             "environment_values": {"type": "bool", "default": False, "no_log": False},
+            "journal": {"type": "path", "default": "/var/lib/ferry"},
             "destination": {"type": "str"},
             "destination_identity": {"type": "path"},
             "destination_known_hosts": {"type": "path"},

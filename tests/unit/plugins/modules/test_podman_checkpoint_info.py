@@ -9,6 +9,7 @@ import json
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
+from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, Limits
 from ansible_collections.ferry.podman.plugins.modules import podman_checkpoint_info
 from ansible_collections.ferry.podman.plugins.modules.podman_checkpoint_info import describe_archive
@@ -190,3 +191,16 @@ def test_image_that_is_not_there_is_told(run_module, podman) -> None:
     podman.on("GET /images/cp/json", 404)
     answer = run_module(podman_checkpoint_info, url=podman.url, name=[], image=["cp"])
     assert answer["failed"] and "no image cp" in answer["msg"]
+
+
+def test_moves_are_told(run_module, libpod, info_json, tmp_path) -> None:
+    libpod.on("GET /info", info_json())
+    options = {"url": libpod.url, "name": [], "journal": str(tmp_path / "journal")}
+    assert run_module(podman_checkpoint_info, **options)["moves"] == []
+    url = "ssh://root@10.99.0.2/run/podman/podman.sock"
+    Journal(options["journal"], ID).begin(
+        Entry(id=ID, name="web", image_id=OTHER, destination=url, phase="transfer", expected=9)
+    )
+    (move,) = run_module(podman_checkpoint_info, **options)["moves"]
+    assert (move["name"], move["id"], move["destination"], move["phase"]) == ("web", ID, url, "transfer")
+    assert (move["sent"], move["expected"]) == (0, 9) and move["begun"] > 0
