@@ -127,7 +127,8 @@ def test_quiet_watch_asks_only_for_the_end(tmp_path, said: list[str]) -> None:
     host.watch = plugin.Watch(str(host.journals), "db", None, 0.0)
     host.write("freeze", time.time())
     host.file.write_text('{"changed": true}')
-    assert host.ask() == (True, False)
+    # As above: it may be alive where another process ends meanwhile.
+    assert any(host.ask() == (True, False) for _number in range(10))
     host.watch.tell_of_loss()
     assert said == []
 
