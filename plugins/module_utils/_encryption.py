@@ -132,12 +132,13 @@ class _Run:
 
     def close(self) -> None:
         """End it, wherever it is."""
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+        # Before its pipe is closed, which it would take for the end of what is to be encrypted.
         self.process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
         self._said.close()
 
 

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import re
 from datetime import datetime, timezone
 from urllib.parse import quote
 
@@ -379,7 +380,8 @@ def test_image_that_is_damaged_leaves_no_archive(run_module, podman, exported, a
     podman.on(f"GET /images/{ident}/get", podman.archive(b"\0" * 2048))
     dest = tmp_path / "out.tar"
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, dest=str(dest), max_size="1M")
-    assert answer["failed"] and "no image" in answer["msg"]
+    # Of an empty tar, Python 3.9 says that it is damaged.
+    assert answer["failed"] and re.search("is no image|is damaged", answer["msg"])
     assert not dest.exists() and not list(tmp_path.glob(".out*"))
 
 
