@@ -37,6 +37,7 @@ from ansible_collections.ferry.podman.plugins.plugin_utils._plan_placement impor
     Placement,
     place_all,
 )
+from ansible_collections.ferry.podman.plugins.plugin_utils._plan_text import lines_of
 from ansible_collections.ferry.podman.plugins.plugin_utils._plan_verdicts import Pairs, Verdicts
 from ansible_collections.ferry.podman.plugins.plugin_utils._plan_workloads import (
     INVALID,
@@ -391,6 +392,7 @@ class Planner:
             yield {
                 **entry,
                 "destination": destination,
+                "origin": member.origin or member.host,
                 "method": workload.method,
                 "priority": workload.priority,
                 "status": member.status,
@@ -482,13 +484,17 @@ class Planner:
     def _answer(self, msg: str, missing: list[Json], destinations: list[Json], *, refused: bool = False) -> Json:
         lists, failures = self._lists, self._fleet.failures
         unanswered = [f"{name} is left out: {failures[name]}." for name in failures]
-        return {
-            "refused": refused,
-            "msg": msg,
+        entries = {
             "moves": lists.moves,
             "stops": _in_order(lists.stops),
             "keeps": _in_order(lists.keeps),
             "blocks": _in_order(lists.blocks),
+        }
+        return {
+            "refused": refused,
+            "msg": msg,
+            **entries,
+            "lines": lines_of(entries),
             "missing": missing,
             "destinations": destinations,
             "warnings": unanswered + sorted(lists.warnings),
