@@ -40,8 +40,8 @@ STEPS = tuple(
 class Bar:
     """In seconds from the begin of the axis.
 
-    :param kind: by which it is coloured, good or bad; words beside it say the same.
-    :param still: the part in which the container stood still.
+    :param kind: by which it is coloured, good, bad or plain; words beside it say the same.
+    :param still: the part in which the container was down.
     """
 
     offset: float

@@ -44,8 +44,8 @@ KINDS = {
 }
 """What is in none of these is plain."""
 
-TROUBLE_FIRST = ("failed", "returned", "skipped", "moved", "cold", "started")
-STAYED = ("blocked", "kept", "stopped")
+TROUBLE_FIRST = ("failed", "returned", "skipped", "blocked", "moved", "cold", "started", "stopped", "kept")
+LEGEND = {"good": "on its way", "bad": "failed", "plain": "no move"}
 SEVERITIES = {"blocker": "bad", "warning": "note"}
 ORDER = ("blocker", "warning", "notice")
 
@@ -103,25 +103,30 @@ class Page:
 
     def _totals(self) -> Markup:
         totals = self._report["totals"]
-        stood = totals["downtime_ms"]
-        told = [(f"{count:,}", self._words[outcome]) for outcome in self._words if (count := totals[outcome])]
-        told += [
-            (milliseconds(stood[key]), f"{key} downtime")
-            for key in ("longest", "median", "total")
-            if stood[key] is not None
+        counts = [
+            tag("div", tag("dt", words), tag("dd", f"{count:,}", class_="bad" if KINDS.get(outcome) == "bad" else None))
+            for outcome, words in self._words.items()
+            if (count := totals[outcome])
         ]
+        amounts = [tag("div", tag("dt", what), tag("dd", told)) for told, what in self._amounts()]
+        lists = [tag("dl", tiles, class_="totals") for tiles in (counts, amounts) if tiles]
+        return self._section("totals", "Totals", lists or tag("p", "None."))
+
+    def _amounts(self) -> Iterator[tuple[str, str]]:
+        totals, duration = self._report["totals"], self._report["duration_seconds"]
+        for key, took in totals["downtime_ms"].items():
+            if took is not None:
+                yield milliseconds(took), f"{key} downtime"
         if totals["bytes"]:
-            told.append((size(totals["bytes"]), "from host to host"))
-        if self._report["duration_seconds"] is not None and not self._report["check"]:
-            told.append((seconds(self._report["duration_seconds"]), "from begin to end"))
-        tiles = [tag("div", tag("dt", what), tag("dd", value)) for value, what in told]
-        return self._section("totals", "Totals", tag("dl", tiles, class_="totals") if tiles else tag("p", "None."))
+            yield size(totals["bytes"]), "from host to host"
+        if duration is not None and not self._report["check"]:
+            yield seconds(duration), "from start to end"
 
     def _section(self, ident: str, title: object, *children: object) -> Markup:
         return tag("section", tag("h2", title, id=ident), children, aria_labelledby=ident)
 
     def _footer(self) -> Markup:
-        downtime = "Downtime is from the begin of the freeze until the container runs again."
+        downtime = "Downtime is from the start of the freeze until the container runs again."
         return tag("footer", tag("p", f"Times are in {self._zone_name()}. {downtime} Made with ferry.podman."))
 
     # -- runs -----------------------------------------------------------------------------------------------------
@@ -150,13 +155,11 @@ class Page:
         timeline, entries = self._report["timelines"][run["place"]], self._entries.get(run["place"], [])
         if timeline["bars"]:
             yield "timeline", "Timeline", self._timeline(timeline)
-        moved = [entry for entry in entries if entry["outcome"] in TROUBLE_FIRST and not _stays(entry)]
-        if moved:
-            moved.sort(key=lambda entry: TROUBLE_FIRST.index(entry["outcome"]))
+        entries = sorted(entries, key=lambda entry: TROUBLE_FIRST.index(entry["outcome"]))
+        # Only what was to move has a method.
+        if moved := [entry for entry in entries if entry["method"] is not None]:
             yield "containers", "Containers", self._moved(moved)
-        stayed = [entry for entry in entries if entry["outcome"] in STAYED or _stays(entry)]
-        if stayed:
-            stayed.sort(key=lambda entry: entry["outcome"] == "kept")
+        if stayed := [entry for entry in entries if entry["method"] is None]:
             yield "stayed", "Not moved", self._stayed(stayed)
         if run["missing"]:
             yield "missing", "Missing room", self._missing(run["missing"])
@@ -173,7 +176,7 @@ class Page:
         bars, when = [], "without times"
         if run["duration_seconds"] is not None:
             bars = [Bar(run["started"] - first, run["duration_seconds"], _colour(run["outcome"]))]
-            when = f"{seconds(run['started'] - first)} after the begin, for {seconds(run['duration_seconds'])}"
+            when = f"{seconds(run['started'] - first)} after the start, for {seconds(run['duration_seconds'])}"
         label = tag("a", OPERATION_WORDS[run["operation"]], ": ", bdi(run["host"]), href=f"#run-{run['place'] + 1}")
         pill = self._pill(self._status[run["outcome"]], run["outcome"])
         return Row(label, pill, bars, f"{words}: {self._status[run['outcome']]}", f"{words} began {when}.")
@@ -184,9 +187,10 @@ class Page:
         rows: dict[int, list[Json]] = {}
         for bar in timeline["bars"]:
             rows.setdefault(bar["container"], []).append(bar)
-        legend = [_key("bar", "on its way"), _key("still", "stands still")]
-        if any(_colour(bar["outcome"]) == "bad" for bar in timeline["bars"]):
-            legend.append(_key("bar bad", "failed"))
+        seen = {_colour(bar["outcome"]) for bar in timeline["bars"]}
+        legend = [_key(f"bar {kind}", words) for kind, words in LEGEND.items() if kind in seen]
+        if any(bar["downtime"] is not None for bar in timeline["bars"]):
+            legend.append(_key("still", "downtime"))
         at_once = f" Up to {timeline['parallel']} at once." if timeline["parallel"] > 1 else ""
         caption = join([self._axis_words(timeline["started"]), at_once, legend])
         drawn = [self._timeline_row(self._report["containers"][place], bars) for place, bars in rows.items()]
@@ -199,7 +203,7 @@ class Page:
         for bar in bars:
             told.append(f"From {seconds(bar['offset'])} to {seconds(bar['offset'] + bar['seconds'])}")
             if bar["downtime"] is not None:
-                told.append(f"stood still from {seconds(bar['downtime']['offset'])}")
+                told.append(f"down from {seconds(bar['downtime']['offset'])}")
         phases = [f"{name} {milliseconds(took)}" for name, took in entry["phases"].items()]
         drawn = [Bar(bar["offset"], bar["seconds"], _colour(bar["outcome"]), _still(bar)) for bar in bars]
         told += [f"phases: {', '.join(phases)}"] if phases else []
@@ -324,13 +328,8 @@ class Page:
         return "" if began is None else f"0 is {self._when(began, '%H:%M:%S')} {self._zone_name()}."
 
 
-def _stays(entry: Json) -> bool:
-    """What was to be stopped has no destination; nor has what is kept."""
-    return entry["destination"] is None and entry["outcome"] in ("skipped", "failed", "started")
-
-
 def _colour(outcome: str) -> str:
-    return "bad" if outcome in ("failed", "refused") else "good"
+    return "bad" if outcome in ("failed", "refused") else "plain" if outcome in ("stopped", "started") else "good"
 
 
 def _still(bar: Json) -> tuple[float, float] | None:

@@ -55,13 +55,12 @@ class Browser:
         self._events: list[Json] = []
         self.requests: list[str] = []
         self.complaints: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime", "Accessibility"):
+            self.call(f"{domain}.enable")
 
     def open(self, path: pathlib.Path) -> None:
-        if self._session is None:
-            target = self.call("Target.createTarget", url="about:blank")["targetId"]
-            self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            for domain in ("Page", "Network", "Log", "Runtime", "Accessibility"):
-                self.call(f"{domain}.enable")
         self.requests, self.complaints, self._events = [], [], []
         self.call("Page.navigate", url=path.as_uri())
         end = time.monotonic() + SECONDS
