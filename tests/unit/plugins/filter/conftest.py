@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+import pathlib
+import sys
 import typing as t
 
 import pytest
+
+# Reports and the browser are there for pictures too.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "lab"))
 
 Json = dict[str, t.Any]
 MIB = 1024**2
