@@ -33,6 +33,9 @@ HOSTS = {"node1": "stable", "node2": "testing"}
 ALIKE = ("node2", "node3")
 """Two hosts of the same podman, for ways there and back."""
 
+FLEET = (*ALIKE, "node4")
+"""Three of the same podman."""
+
 
 class ByHost(LoadScopeScheduling):
     """Gives one process the tests of one host: ``[stable…]`` or ``[testing…]``.
@@ -59,7 +62,7 @@ def bring_up() -> str:
     """Start the lab, or see that it is up, and prepare its hosts as a user would."""
     # More hosts than the tests use may be up for other work; they stay.
     here = run(LAB, "inventory", check=False).strip()
-    names = sorted({*HOSTS, *ALIKE})
+    names = sorted({*HOSTS, *FLEET})
     number = max(len(names), len(hosts_in(pathlib.Path(here).read_text())) if here else 0)
     with alone_with(*names):
         run(LAB, "up", "--hosts", str(number), "--flavour", "mixed", timeout=1200)

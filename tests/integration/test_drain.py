@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+"""A host is emptied and comes home: by the playbooks, with what may go wrong meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+from clients import RedisCounter, redis_count
+from conftest import FLEET as HOSTS
+from conftest import borrowed
+from helpers import LAB, ROOT, SCRATCH, Box, Json, Node, inventory, run, wait_until
+
+FACT = "/etc/ansible/facts.d/ferry.fact"
+KEYS = "/root/.ssh/authorized_keys"
+
+
+@dataclasses.dataclass
+class Done:
+    """A run of a playbook."""
+
+    code: int
+    output: str
+    reports: list[Json]
+
+    @property
+    def report(self) -> Json:
+        return self.reports[-1]
+
+    @property
+    def changed(self) -> int:
+        return sum(map(int, re.findall(r"changed=(\d+)", self.output)))
+
+    def outcomes(self) -> dict[str, str]:
+        return {entry["name"]: entry["outcome"] for entry in self.report["containers"]}
+
+
+class Fleet:
+    """Hosts of the lab, the first of which is emptied."""
+
+    def __init__(self, nodes: list[Node], directory: pathlib.Path) -> None:
+        self.nodes = {node.name: node for node in nodes}
+        self.source, *self.others = nodes
+        self.directory = directory
+        for node in nodes:
+            node.sh(f"rm -f {FACT} {FACT.replace('ferry', 'ferry_maintenance')}")
+
+    def command(self, name: str, *arguments: str, **variables: object) -> list[str]:
+        given = {
+            "host": self.source.name,
+            "drain_report_directory": str(self.directory),
+            "drain_destinations": ",".join(self.nodes),
+            "drain_force": True,
+            **variables,
+        }
+        program = str(ROOT / ".venv/bin/ansible-playbook")
+        return [program, f"ferry.podman.{name}", "-i", inventory(), "-e", json.dumps(given), *arguments]
+
+    def playbook(self, name: str, *arguments: str, **variables: object) -> Done:
+        for old in self.directory.glob("*"):
+            old.unlink()
+        done = subprocess.run(
+            self.command(name, *arguments, **variables), cwd=ROOT, text=True, capture_output=True, timeout=400
+        )
+        return self.done(done.returncode, done.stdout + done.stderr)
+
+    def done(self, code: int, output: str) -> Done:
+        reports = [json.loads(path.read_text()) for path in sorted(self.directory.glob("*.json"))]
+        return Done(code, output, reports)
+
+    def drain(self, *arguments: str, **variables: object) -> Done:
+        return self.playbook("drain", *arguments, **variables)
+
+    def undrain(self, *arguments: str, **variables: object) -> Done:
+        return self.playbook("undrain", *arguments, **variables)
+
+    def begin(self, name: str, **variables: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(name, **variables), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def counters(self, number: int, *flags: str) -> list[Box]:
+        return [self.source.start("counter", *flags) for _number in range(number)]
+
+    def place(self, box: Box) -> Node:
+        """The one host that has it."""
+        (node,) = (node for node in self.nodes.values() if box.name in node.names())
+        return node
+
+    def there(self, box: Box) -> Box:
+        return self.place(box).box(box.name, box.image, box.address)
+
+    def noted(self, node: Node | None = None) -> Json:
+        text = (node or self.source).sh(f"cat {FACT} 2>/dev/null || echo '{{}}'")
+        return json.loads(text)
+
+    def state(self, node: Node | None = None) -> str:
+        return self.noted(node).get("drain", {}).get("state", "open")
+
+
+@pytest.fixture
+def fleet(lab: dict[str, Node], tmp_path: pathlib.Path) -> Iterator[Fleet]:
+    with borrowed(lab, *HOSTS) as nodes:
+        found = Fleet(nodes, tmp_path)
+        keys = {node.name: node.sh(f"cat {KEYS}") for node in nodes}
+        yield found
+        assert keys == {node.name: node.sh(f"cat {KEYS}") for node in nodes}, "keys were left"
+        for node in nodes:
+            node.sh(f"rm -f {FACT}")
+
+
+def test_drain_and_undrain(fleet: Fleet) -> None:
+    source = fleet.source
+    counters = fleet.counters(3)
+    redis = source.start_on_lan("redis")
+    database = source.start_on_lan("postgres", "--volume", f"data-{redis.name}:/var/lib/postgresql")
+    database.sh("psql -c 'create table t as select generate_series(1, 1000) as n'")
+    (stopped,) = fleet.counters(1, "--label", "ferry.evacuate=stop")
+    (kept,) = fleet.counters(1, "--label", "ferry.evacuate=keep")
+    (unmovable,) = fleet.counters(1, "--init")
+    moving = [*counters, redis, database]
+    client = RedisCounter(redis.address)
+    client.start()
+
+    # What would be done is shown, and it is what is done then.
+    lives = {box.name: box.life for box in (*moving, stopped, kept, unmovable)}
+    planned = fleet.drain("--check", drain_fallback="stop")
+    assert planned.code == 0, planned.output
+    assert {box.name: box.life for box in (*moving, stopped, kept, unmovable)} == lives
+    assert fleet.state() == "open"
+    drained = fleet.drain(drain_fallback="stop", drain_parallel=3, drain_reason="kernel", drain_by="kim")
+    assert drained.code == 0, drained.output
+    shown = [(entry["name"], entry["destination"]) for entry in planned.report["containers"] if entry["destination"]]
+    assert shown == [(e["name"], e["destination"]) for e in drained.report["containers"] if e["destination"]]
+
+    outcomes = drained.outcomes()
+    assert {outcomes[box.name] for box in moving} == {"moved"}
+    assert (outcomes[stopped.name], outcomes[unmovable.name], outcomes[kept.name]) == ("stopped", "stopped", "kept")
+    assert source.names() >= {stopped.name, kept.name, unmovable.name}
+    assert not source.names() & {box.name for box in moving}
+    assert len({fleet.place(box).name for box in moving}) == 2
+    for box in counters:
+        fleet.there(box).counts_on()
+    kept.counts_on()
+    assert fleet.there(database).sh("psql -At -c 'select count(*), sum(n) from t'").strip() == "1000|500500"
+    noted = fleet.noted()
+    assert (noted["drain"]["state"], noted["drain"]["by"], noted["drain"]["reason"]) == ("drained", "kim", "kernel")
+    assert {entry["name"] for entry in noted["moved"]} == {box.name for box in moving}
+
+    # A second drain has nothing to do, and no plan chooses the host.
+    again = fleet.drain(drain_fallback="stop")
+    assert again.code == 0 and again.changed == 0, again.output
+    other = fleet.drain("--check", host=HOSTS[1], drain_destinations=f"{HOSTS[0]},{HOSTS[2]}")
+    assert {entry["destination"] for entry in other.report["containers"] if entry["destination"]} <= {HOSTS[2]}
+
+    home = fleet.undrain(drain_parallel=3)
+    assert home.code == 0, home.output
+    assert source.names() >= {box.name for box in moving}
+    for box in counters:
+        fleet.there(box).counts_on()
+    assert {fleet.there(box).status for box in (*moving, stopped, kept)} == {"running"}
+    assert fleet.noted() == {"moved": []}
+    wait_until(lambda: client.count > 50, "the client to count")
+    client.finish()
+    assert client.error is None
+    assert redis_count(redis.address) == client.count
+    assert fleet.there(database).sh("psql -At -c 'select count(*), sum(n) from t'").strip() == "1000|500500"
+    nothing = fleet.undrain()
+    assert nothing.code == 0 and nothing.changed == 0, nothing.output
+
+
+def test_what_is_in_the_way_keeps_all_where_it_is(fleet: Fleet) -> None:
+    (free,) = fleet.counters(1)
+    (blocked,) = fleet.counters(1, "--label", "ferry.evacuate=block")
+    lives = {box.name: box.life for box in (free, blocked)}
+    done = fleet.drain()
+    assert done.code != 0
+    assert f"{blocked.name}:" in done.output and "nothing was touched" in done.output
+    assert {box.name: box.life for box in (free, blocked)} == lives
+    assert fleet.state() == "open"
+    done = fleet.drain(drain_blocked="leave")
+    assert done.code == 0, done.output
+    assert done.report["outcome"] == "partial"
+    assert fleet.place(free) is not fleet.source and fleet.place(blocked) is fleet.source
+
+
+def test_short_capacity_refuses_the_whole_plan(fleet: Fleet) -> None:
+    box = fleet.source.start("keeper", command=("80",))
+    life = box.life
+    done = fleet.drain(drain_memory_headroom="100%")
+    assert done.code != 0
+    assert "Missing:" in done.output and "of memory on" in done.output
+    assert box.life == life and fleet.state() == "open"
+
+
+def test_one_move_fails_and_the_rest_stays(fleet: Fleet) -> None:
+    boxes = fleet.counters(3)
+    names = sorted(box.name for box in boxes)
+    with_fault = fleet.drain(
+        drain_parallel=1,
+        drain_compare=False,
+        drain_hooks_before_move=str(hook(fleet.directory.parent, names[1])),
+    )
+    assert with_fault.code != 0
+    assert with_fault.report["failed"]
+    outcomes = with_fault.outcomes()
+    assert sorted(outcomes.values()) == ["failed", "moved", "skipped"], outcomes
+    for box in boxes:
+        fleet.there(box).counts_on()
+    assert fleet.state() == "draining"
+    for node in fleet.others:
+        node.sh("podman rm --force --ignore --time 0 " + names[1] if names[1] not in run_names(node) else ":")
+    again = fleet.drain()
+    assert again.code == 0, again.output
+    for box in boxes:
+        assert fleet.place(box) is not fleet.source
+        fleet.there(box).counts_on()
+    assert fleet.state() == "drained"
+
+
+def run_names(node: Node) -> set[str]:
+    return set(node.podman("ps", "--format", "{{.Names}}").split())
+
+
+def hook(directory: pathlib.Path, name: str) -> pathlib.Path:
+    """Before the move of that container its name is taken on the destination."""
+    path = directory / "hook.yml"
+    task = {
+        "name": "Take the name",
+        "ansible.builtin.command": f"podman create --name {name} localhost/lab/counter",
+        "delegate_to": "{{ drain_move.destination }}",
+        "when": f"drain_move.name == '{name}'",
+        "changed_when": True,
+    }
+    path.write_text(json.dumps([task]))
+    return path
+
+
+def test_closed_window_begins_no_move(fleet: Fleet) -> None:
+    boxes = fleet.counters(3)
+    over = fleet.drain(drain_window_end=str(time.time() - 1))
+    assert over.code != 0 and "The window was over" in over.output
+    closing = fleet.drain(drain_deadline="1", drain_compare=False)
+    assert closing.code != 0
+    assert set(closing.outcomes().values()) == {"skipped"}
+    assert "the time for it is over" in closing.output
+    for box in boxes:
+        assert fleet.place(box) is fleet.source
+        box.counts_on()
+
+
+def test_rollback_brings_all_back_and_opens_the_host(fleet: Fleet) -> None:
+    boxes = fleet.counters(3)
+    name = boxes[2].name
+    for node in fleet.others:
+        node.podman("create", "--name", name, "localhost/lab/counter")
+    done = fleet.drain(drain_compare=False, drain_rollback=True, drain_policies={}, drain_destinations=HOSTS[1])
+    # The name is in use there, which the plan sees before anything moves.
+    assert done.code != 0 and "nothing was touched" in done.output
+    done = fleet.drain(drain_rollback=True, drain_hooks_before=str(late(fleet.directory.parent, boxes[0].name)))
+    assert done.code != 0
+    for box in boxes:
+        assert box.name in run_names(fleet.source)
+        box.counts_on()
+    assert fleet.state() == "open"
+
+
+def late(directory: pathlib.Path, name: str) -> pathlib.Path:
+    """The name is taken everywhere when the plan has been made."""
+    path = directory / "late.yml"
+    task = {
+        "name": "Take the name",
+        "ansible.builtin.command": f"podman create --replace --name {name} localhost/lab/counter",
+        "delegate_to": "{{ item }}",
+        "loop": list(HOSTS[1:]),
+        "changed_when": True,
+    }
+    path.write_text(json.dumps([task]))
+    return path
+
+
+def test_killed_drain_goes_on(fleet: Fleet) -> None:
+    boxes = fleet.counters(2)
+    big = fleet.source.start_on_lan("keeper", command=("150",))
+    memory = big.memory()
+    process = fleet.begin("drain", drain_parallel=1, drain_bandwidth="30M")
+    wait_until(lambda: fleet.source.journal() in ("freeze", "transfer"), "a move to be on its way", 90)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    fleet.source.sh("pkill -KILL -f AnsiballZ_podman_evacuate || :")
+    wait_until(lambda: not fleet.source.sh("pgrep -f AnsiballZ_podman_evacuate || :").strip(), "the module's end")
+    assert fleet.state() == "draining"
+    done = wait_until(lambda: (found := fleet.drain()).code == 0 and found, "the drain to go on", 180)
+    assert "cut off" in done.output
+    assert fleet.state() == "drained"
+    for box in boxes:
+        assert fleet.place(box) is not fleet.source
+        fleet.there(box).counts_on()
+    memory.goes_on_in(fleet.there(big))
+
+
+def test_destination_that_dies_loses_nothing(fleet: Fleet) -> None:
+    boxes = fleet.counters(4)
+    big = fleet.source.start_on_lan("keeper", command=("150",))
+    memory = big.memory()
+    process = fleet.begin("drain", drain_parallel=1, drain_bandwidth="30M", drain_prefer=HOSTS[2])
+    wait_until(lambda: fleet.source.journal() == "transfer", "a move to be on its way", 90)
+    run(LAB, "stop", HOSTS[2])
+    try:
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode != 0, output
+        running = [*run_names(fleet.source), *run_names(fleet.others[0])]
+        assert running.count(big.name) == 1
+    finally:
+        run(LAB, "start", HOSTS[2], timeout=120)
+    memory.goes_on_in(fleet.there(big))
+    for box in boxes:
+        if fleet.place(box).name != HOSTS[2]:
+            fleet.there(box).counts_on()
+
+
+def test_rolling_maintenance_with_a_restart_of_each_host(fleet: Fleet, tmp_path: pathlib.Path) -> None:
+    boxes = fleet.counters(2)
+    redis = fleet.source.start_on_lan("redis")
+    elsewhere = fleet.others[0].start("counter")
+    client = RedisCounter(redis.address)
+    client.start()
+    boots = {node.name: node.sh("stat -c %Y /proc/1") for node in fleet.nodes.values()}
+    tasks = tmp_path / "reboot.yml"
+    tasks.write_text(json.dumps(reboot()))
+    done = fleet.playbook(
+        "rolling_maintenance", host=",".join(HOSTS[:2]), task_file=str(tasks), rolling_maintenance_proof=True
+    )
+    assert done.code == 0, done.output
+    for name in HOSTS[:2]:
+        assert fleet.nodes[name].sh("stat -c %Y /proc/1") != boots[name]
+        assert fleet.state(fleet.nodes[name]) == "open"
+    assert fleet.nodes[HOSTS[2]].sh("stat -c %Y /proc/1") == boots[HOSTS[2]]
+    for box in boxes:
+        assert fleet.place(box) is fleet.source
+        fleet.there(box).counts_on()
+    assert fleet.place(elsewhere) is fleet.others[0]
+    fleet.there(elsewhere).counts_on()
+    client.finish()
+    assert client.error is None
+    assert redis_count(redis.address) == client.count
+
+
+def reboot() -> list[Json]:
+    return [
+        {
+            "name": "Restart the host",
+            "ansible.builtin.command": f"{LAB} {{{{ item }}}} {{{{ inventory_hostname }}}}",
+            "loop": ["stop", "start"],
+            "delegate_to": "localhost",
+            "become": False,
+            "changed_when": True,
+        }
+    ]
+
+
+def test_rolling_maintenance_stops_at_a_failure_and_goes_on(fleet: Fleet, tmp_path: pathlib.Path) -> None:
+    (box,) = fleet.counters(1)
+    tasks = tmp_path / "tasks.yml"
+    note = {"name": "Note", "ansible.builtin.shell": f"echo x >>{SCRATCH}/done", "changed_when": True}
+    fail = {"name": "Fail", "ansible.builtin.fail": {"msg": "no"}, "when": f"inventory_hostname == '{HOSTS[1]}'"}
+    tasks.write_text(json.dumps([note, fail]))
+    done = fleet.playbook("rolling_maintenance", host=",".join(HOSTS), task_file=str(tasks))
+    assert done.code != 0, done.output
+    counts = [len(node.sh(f"cat {SCRATCH}/done 2>/dev/null || :").split()) for node in fleet.nodes.values()]
+    assert counts == [1, 1, 0]
+    assert fleet.state(fleet.others[0]) == "drained"
+    assert fleet.place(box) is fleet.source
+    fleet.there(box).counts_on()
+    tasks.write_text(json.dumps([note]))
+    done = fleet.playbook("rolling_maintenance", host=",".join(HOSTS), task_file=str(tasks))
+    assert done.code == 0, done.output
+    counts = [len(node.sh(f"cat {SCRATCH}/done 2>/dev/null || :").split()) for node in fleet.nodes.values()]
+    assert counts == [1, 2, 1]
+    fleet.there(box).counts_on()
+    assert {fleet.state(node) for node in fleet.nodes.values()} == {"open"}
