@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import typing as t
@@ -27,6 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     unpacked,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
+from ansible_collections.ferry.podman.plugins.module_utils._digest import Digest
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import PODMAN, look_at
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json
@@ -75,8 +75,8 @@ class Source:
     @contextlib.contextmanager
     def stream(self) -> Iterator[Reader]:
         """Read it from its begin, uncompressed."""
-        digested = t.cast("t.IO[bytes]", _Digested(self._descriptor))
-        with named(self.path), unpacked(digested, self._compression, self.path) as archive:
+        begin = t.cast("t.IO[bytes]", _FromBegin(self._descriptor))
+        with named(self.path), unpacked(begin, self._compression, self.path) as archive:
             yield archive
 
     @contextlib.contextmanager
@@ -92,29 +92,48 @@ class Source:
             yield archive, check
 
 
-class _Digested(io.RawIOBase):
-    """A file from its begin on; the digest is of all that it holds, also of what no decompressor has asked for."""
+class _FromBegin(io.RawIOBase):
+    """A file from its begin on, however far others have read it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._offset = 0
-        self._hash = hashlib.sha256()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: t.Any) -> int:
-        block = os.pread(self._descriptor, len(buffer), self._offset)
-        self._offset += len(block)
-        self._hash.update(block)
+        block = self.read(len(buffer))
         buffer[: len(block)] = block
         return len(block)
+
+    def read(self, size: int = -1) -> bytes:
+        # What is inherited would copy each block twice.
+        if size < 0:
+            return self.readall()
+        block = os.pread(self._descriptor, size, self._offset)
+        self._offset += len(block)
+        return block
+
+
+class _Digested(_FromBegin):
+    """The digest is of all that the file holds, also of what no decompressor has asked for."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self._digest = Digest()
+
+    def read(self, size: int = -1) -> bytes:
+        block = super().read(size)
+        if size >= 0:
+            self._digest.update(block)
+        return block
 
     def digest(self) -> str:
         """Read the rest, and return the digest."""
         while self.read(BLOCK):
             pass
-        return self._hash.hexdigest()
+        return self._digest.hexdigest()
 
 
 class Archive:

@@ -131,6 +131,7 @@ options:
     description:
       - Where O(src), or an image that is read, lies uncompressed meanwhile, on the host that the module runs on, in
         files without names.
+      - An O(src) of Podman's own takes no room there with O(layout=single).
     type: path
     default: /var/tmp
   older_than:
@@ -267,6 +268,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import Archiv
 from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, LAYOUT, SINGLE
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient, RegistryAccess
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
+from ansible_collections.ferry.podman.plugins.module_utils._loading import load
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._oci import Image
 from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference, advised
@@ -325,7 +327,7 @@ class Images:
                 if self.module.check_mode:
                     self._becomes = image.id
                     return
-                self.client.load_image(image.layout(), f"Loading {source.path} as an image")
+                load(self.client, image, f"Loading {source.path} as an image")
                 if self.client.image(image.id) is None:
                     raise FerryError(f"{source.path} was loaded as another image than {image.id[:12]}.")
                 self.client.tag_image(image.id, reference.repository, reference.tag)
