@@ -46,7 +46,7 @@ running() {{ grep -qs '^{{"started": ' {job}; }}
 same() {{ [ -z {mark} ] || grep -qsF -e {mark} {journal}/*.json; }}
 left={ticks}
 while running && same && [ "$left" -gt 0 ]; do sleep {tick}; left=$((left - 1)); done
-grep -qszx {process} /proc/[0-9]*/cmdline; alive=$?
+cat /proc/[0-9]*/cmdline 2>/dev/null | grep -qszx {process}; alive=$?
 state=over; running && state=running
 echo "$state $alive $(date +%s)"
 grep -hs . {journal}/*.json || :

@@ -52,7 +52,9 @@ END = bytes(2 * RECORD)
 VOLUME_ROOT = "FERRY.volume.root"
 """Extended header with owner, group and mode of a volume's root; vendors' keys are in capitals (pax(1))."""
 
-_REPEATED = ("path", "linkpath", "size")
+_REPEATED = ("path", "linkpath", "size", "hdrcharset")
+"""Records of an extended header that follow from the rest of it, and are made anew."""
+
 _OWNER_AND_MODE = re.compile("[0-9]{1,10}:[0-9]{1,10}:[0-7]{1,4}")
 
 MOST_JSON = 2 * BLOCK
@@ -67,6 +69,9 @@ MOST_CORE = 64 * 1024
 MOST_FILES = 4 * BLOCK
 MOST_IMAGES = 16 * BLOCK
 """Bytes of CRIU's images that are noted: of each, of one process, of the open files, and of all."""
+
+MOST_PADDING = 64 * BLOCK
+"""Bytes of zeros behind an archive's end; a few compressed ones can stand for years of them."""
 
 MOST_WINDOW = 64 * BLOCK
 """Memory that a decompressor may take; 128 MiB is what zstd asks for with --ultra -22 or --long alone."""
@@ -400,6 +405,8 @@ def _check_end(rest: Reader) -> None:
         if block.strip(b"\0"):
             raise ArchiveError("The archive goes on behind its end.")
         size += len(block)
+        if size > MOST_PADDING:
+            raise ArchiveError(f"The archive has more than {MOST_PADDING} bytes of zeros behind its end.")
     if size < RECORD:
         raise ArchiveError("The archive is cut short: its end is incomplete.")
 
@@ -502,6 +509,7 @@ def rewritten(
     ignore_volumes: bool = False,
     previous: Reader | None = None,
     limits: Limits = NO_LIMITS,
+    witness: Witness | None = None,
 ) -> Iterator[bytes]:
     """Pass a checkpoint on as an uncompressed tar, with what podman leaves to us put right.
 
@@ -512,8 +520,13 @@ def rewritten(
     :param volume_roots: owner, group and mode of volumes' roots, to travel with them.
     :param ignore_volumes: leave out the volumes, which podman's API always exports.
     :param previous: a pre-checkpoint whose pages go along.
+    :param witness: sees every member as it is passed on, but for those of ``previous``.
     :raises ArchiveError: if a source is damaged or cut short, or holds what must not reach podman.
     """
+
+    def passed(info: tarfile.TarInfo, data: Iterable[bytes]) -> Iterator[bytes]:
+        return entry(info, data if witness is None else witness.seen(Member(info, None), iter(data)))
+
     lint = Lint(limits)
     extra = additions if additions is not None and additions.paths else None
     for member in members(source):
@@ -526,24 +539,24 @@ def rewritten(
             member.info.pax_headers = {**member.info.pax_headers, VOLUME_ROOT: root}
         if member.name == ROOTFS_DIFF and extra is not None:
             larger = resized(member.info, member.info.size + extra.size)
-            yield from entry(larger, _chained(extra.chunks(), data))
+            yield from passed(larger, _chained(extra.chunks(), data))
             extra = None
         elif member.name == DELETED_FILES and additions is not None and additions.made_again:
             # podman deletes after it has unpacked: what is there again would be gone.
             paths = json.loads(b"".join(data))
             text = json.dumps([path for path in paths if path not in additions.made_again]).encode()
-            yield from entry(resized(member.info, len(text)), [text])
+            yield from passed(resized(member.info, len(text)), [text])
         elif member.name == "config.dump" and change_config is not None:
             # The keys' order and every value that is not changed stay as Go wrote them.
             text = json.dumps(change_config(json.loads(b"".join(data))), separators=(",", ":")).encode()
-            yield from entry(resized(member.info, len(text)), [text])
+            yield from passed(resized(member.info, len(text)), [text])
         else:
-            yield from entry(member.info, data)
+            yield from passed(member.info, data)
     _finish(contents, lint)
     if extra is not None:
         info = tarfile.TarInfo(ROOTFS_DIFF)
         info.size, info.mode = extra.size + len(END), 0o600
-        yield from entry(info, _chained(extra.chunks(), iter([END])))
+        yield from passed(info, _chained(extra.chunks(), iter([END])))
     if previous is not None:
         yield from _previous(previous, limits, contents)
     yield END

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import typing as t
 from collections.abc import Callable, Mapping
@@ -136,7 +135,7 @@ def _decoded(entry: t.Any, what: str) -> Credentials:
     try:
         plain = base64.b64decode(entry.get("auth") or "", validate=True).decode()
         token = entry.get("identitytoken")
-    except (AttributeError, TypeError, binascii.Error, UnicodeDecodeError):
+    except (AttributeError, TypeError, ValueError):
         raise damaged from None
     username, colon, password = plain.partition(":")
     if not (colon or token) or not isinstance(token, (str, type(None))):

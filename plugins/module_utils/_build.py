@@ -14,7 +14,6 @@ import contextlib
 import typing as t
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from ansible_collections.ferry.podman.plugins.module_utils._annotations import PREFIXES, config_facts
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, Reader, rewritten
@@ -26,28 +25,19 @@ from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
     as_podman,
     kubelet_facts,
     look_at,
+    origin_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, Limits
 from ansible_collections.ferry.podman.plugins.module_utils._oci import Image, Layer
 from ansible_collections.ferry.podman.plugins.module_utils._registry import private_file
+from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
 from ansible_collections.ferry.podman.plugins.module_utils._streams import Chunks
 from ansible_collections.ferry.podman.plugins.module_utils._unbuild import Exported
 
-
-class Streamed(t.Protocol):
-    """Where an archive comes from: a file, or an image.
-
-    ``modified`` is when it was written; ``stream`` opens it at its begin, uncompressed.
-    """
-
-    path: str
-
-    @property
-    def modified(self) -> datetime: ...
-
-    def stream(self) -> contextlib.AbstractContextManager[Reader]: ...
+Streamed = t.Union[Source, Exported]
+"""Where an archive comes from: a file, or an image."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +92,7 @@ class _Builder:
 
     def image(self, known: Mapping[str, str]) -> Image:
         with self.source.stream() as begin:
-            made = look_at(begin)
+            made = look_at(begin, self.recipe.limits)
         if made.kind == PODMAN and self.recipe.layout == SINGLE:
             layers = [Layer.made(self._archive, self.source.path)]
         else:
@@ -112,8 +102,7 @@ class _Builder:
         architecture = self.contents.architecture
         if architecture is None:
             raise ArchiveError(f"{self.source.path}: The archive does not tell for which processor it is.")
-        own = {} if made.kind == PODMAN else kubelet_facts(made.kind, made.config, made.spec)
-        facts = {**known, **config_facts(self.contents.config), **own, "arch": architecture}
+        facts = {**known, **config_facts(self.contents.config), **self._kubelets(made), "arch": architecture}
         recipe = self.recipe
         return image_of(layers, recipe.layout, architecture, self.source.modified, facts, recipe.families)
 
@@ -122,6 +111,14 @@ class _Builder:
         self.contents = Contents()
         with self.source.stream() as source:
             yield from rewritten(source, self.contents, limits=self.recipe.limits)
+
+    def _kubelets(self, made: Made) -> Mapping[str, str]:
+        """What the kubelet's archive tells, also where it has been an image in between."""
+        if made.kind != PODMAN:
+            return kubelet_facts(made.kind, made.config, made.spec)
+        origin = origin_of(self.contents.sizes, self.contents.config)
+        spec = self.contents.documents["spec.dump"]
+        return {} if origin == PODMAN else kubelet_facts(origin, self.contents.config, spec)
 
     def _layers(self, source: Reader, made: Made) -> list[Layer]:
         archive = self._for_podman(source, made)
@@ -136,7 +133,7 @@ class _Builder:
         if made.kind == PODMAN:
             return source
         image_id = made.image_id or self._base(made).id
-        chunks = as_podman(source, Contents(), self._file(), image_id, self.recipe.limits)
+        chunks = as_podman(source, Contents(), self._file(), image_id, self.recipe.limits, made.kind)
         return t.cast(Reader, Chunks(chunks))
 
     def _base(self, made: Made) -> Stored:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 import typing as t
@@ -16,7 +17,14 @@ from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _criu
 from ansible_collections.ferry.podman.plugins.module_utils._addresses import with_addresses
-from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, inspect_file, rewritten
+from ansible_collections.ferry.podman.plugins.module_utils._archive import (
+    MOST_JSON,
+    Contents,
+    Witness,
+    inspect_file,
+    rewritten,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._encryption import Recipients
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     CheckpointFailed,
@@ -44,7 +52,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
     list_changes,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import finish_stop, kept_safe
-from ansible_collections.ferry.podman.plugins.module_utils._signature import LIST, SIGNATURE, list_of, sign
+from ansible_collections.ferry.podman.plugins.module_utils._signature import LIST, SIGNATURE, Lister, sign
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots, without_copy_up
 
 RETRY_DELAY = 0.5
@@ -52,11 +60,16 @@ RETRY_DELAY = 0.5
 
 EXTENSIONS = {"zstd": ".tar.zst", "gzip": ".tar.gz", "none": ".tar"}
 
+ABOUT = ".about"
+"""What stands behind an encrypted archive's name in that of a file that tells of which container it is."""
+
 NO_STATISTICS = "displaying checkpointing statistics not possible"
 """What podman answers, as an error, when the checkpoint is done and CRIU left no stats-dump."""
 
 STATE_IMPROPER = "container state improper"
 """Podman's reason for a container that does not run when the dump would begin."""
+
+MOVE_AWAY = "Move it away, or have it checkpointed again once the container has been restored from it."
 
 SETTLES_WITHIN = 10.0
 """Seconds in which podman takes note that a dumped process is gone; conmon tells it."""
@@ -72,6 +85,7 @@ class CheckpointRequest:
     :param compression: zstd, gzip or none.
     :param retries: how many more times a dump is tried that failed for a passing reason.
     :param sign_key: path of the ssh key that the archive is signed with, or None.
+    :param recipients: whom the archive is encrypted to, or None.
     """
 
     options: CheckpointOptions
@@ -81,6 +95,7 @@ class CheckpointRequest:
     ignore_volumes: bool = False
     retries: int = 3
     sign_key: str | None = None
+    recipients: Recipients | None = None
 
 
 @dataclass(frozen=True)
@@ -136,29 +151,20 @@ class Checkpointer:
         path = t.cast(str, self.request.dest)
         if not os.path.isfile(path):
             return None
-        contents = inspect_file(path)
-        subject = _compat.Subject.from_archive(contents)
-        same = subject.id == container.id if container is not None else name in (subject.id, subject.name)
-        if contents.is_pre_checkpoint or not same:
+        file = describe_file(path)
+        found = _noted(path, file["digest"]) if file["encrypted"] else _read(path)
+        same = found["id"] == container.id if container is not None else name in (found["id"], found["name"])
+        if found.pop("pre_checkpoint") or not same:
             return None
-        return {
-            "name": subject.name,
-            "id": subject.id,
-            "image": subject.image,
-            "image_id": subject.image_id,
-            "statistics": contents.statistics,
-            **describe_file(path),
-            **self._signed_before(path),
-        }
+        if self.request.recipients is not None and not file["encrypted"]:
+            raise FerryError(f"The archive {path} is there already, and is not encrypted.", remedy=MOVE_AWAY)
+        return {**file, **found, **self._signed_before(path)}
 
     def _signed_before(self, path: str) -> Json:
         if self.request.sign_key is None:
             return {}
         if not os.path.isfile(path + LIST) or not os.path.isfile(path + SIGNATURE):
-            raise FerryError(
-                f"The archive {path} is there already, and nobody has signed it.",
-                remedy="Move it away, or have it checkpointed again once the container has been restored from it.",
-            )
+            raise FerryError(f"The archive {path} is there already, and nobody has signed it.", remedy=MOVE_AWAY)
         return {"manifest": path + LIST}
 
     def _imaged_before(self, container: Container) -> Json | None:
@@ -175,6 +181,7 @@ class Checkpointer:
         known = _described(container)
         if self.request.dest is not None:
             known = {**known, "dest": self.request.dest, "compression": self.request.compression}
+            known["encrypted"] = self.request.recipients is not None
         if self.request.options.create_image is not None:
             known["created_image"] = self.request.options.create_image
         return known
@@ -230,32 +237,35 @@ class Checkpointer:
 
     def _export(self, container: Container, dest: str) -> Json:
         request, contents = self.request, Contents()
+        lister = Lister() if request.sign_key is not None else None
+        encrypted = request.recipients is not None
         # The file first: a directory that is not there must not cost the container its memory.
         with ArchiveFile(dest) as file, kept_safe(self.client, container, request.options) as policy:
             with way_back(self.client, container, request.options):
-                chunks = self.export(container, contents, file.scratch(), policy)
-                file.write(chunks, request.compression, request.compress_level)
-                signed = self._sign(file)
+                chunks = self.export(container, contents, file.scratch(secret=encrypted), policy, witness=lister)
+                file.write(chunks, request.compression, request.compress_level, request.recipients)
+                known = {"digest": file.digest, "compression": request.compression, "statistics": contents.statistics}
+                # Both first, so that no archive waits for what belongs to it.
+                self._note(dest, {**_described(container), **known})
+                signed = self._sign(dest, lister)
                 file.commit()
-        return {
-            **_described(container),
-            "dest": dest,
-            "size": file.size,
-            "digest": file.digest,
-            "compression": request.compression,
-            "statistics": contents.statistics,
-            **signed,
-        }
+        return {**_described(container), **known, "dest": dest, "size": file.size, "encrypted": encrypted, **signed}
 
-    def _sign(self, file: ArchiveFile) -> Json:
-        """Write a signed list of the archive's members beside it; first, so that no archive waits for its signature."""
-        if self.request.sign_key is None:
+    def _note(self, path: str, known: Json) -> None:
+        """Note beside an encrypted archive what a later run has to know of it, and cannot read in it."""
+        if self.request.recipients is not None:
+            noted = {key: value for key, value in known.items() if key != "checkpoint_path"}
+            noted["pre_checkpoint"] = self.request.options.pre_checkpoint
+            write_beside(path + ABOUT, json.dumps(noted).encode() + b"\n")
+
+    def _sign(self, path: str, lister: Lister | None) -> Json:
+        """Write a signed list of the archive's members beside it."""
+        if lister is None or self.request.sign_key is None:
             return {}
-        with file.written(self.request.compression) as archive:
-            text = list_of(archive)
-        write_beside(file.path + SIGNATURE, sign(text, self.request.sign_key))
-        write_beside(file.path + LIST, text)
-        return {"manifest": file.path + LIST}
+        text = bytes(lister.text)
+        write_beside(path + SIGNATURE, sign(text, self.request.sign_key))
+        write_beside(path + LIST, text)
+        return {"manifest": path + LIST}
 
     def export(
         self,
@@ -265,6 +275,7 @@ class Checkpointer:
         policy: RestartPolicy,
         *,
         fix_addresses: bool = False,
+        witness: Witness | None = None,
     ) -> Iterator[bytes]:
         """Checkpoint, and return the archive as a tar that is made as it goes: whole, or it raises.
 
@@ -272,6 +283,7 @@ class Checkpointer:
         :param spool: an open file that takes copies of the image's modified files.
         :param policy: the restart policy that the restored container shall have.
         :param fix_addresses: for a restore from an image, which would give it others.
+        :param witness: sees the members as they are in the archive.
         """
         networks = container.networks if fix_addresses else {}
         request, options = self.request, self.request.options
@@ -289,7 +301,40 @@ class Checkpointer:
                 volume_roots=volume_roots(self.client, container),
                 change_config=lambda config: with_addresses(_restorable_config(config, policy), networks),
                 ignore_volumes=request.ignore_volumes,
+                witness=witness,
             )
+
+
+def _read(path: str) -> Json:
+    """What an archive tells of itself."""
+    contents = inspect_file(path)
+    subject = _compat.Subject.from_archive(contents)
+    return {
+        "name": subject.name,
+        "id": subject.id,
+        "image": subject.image,
+        "image_id": subject.image_id,
+        "statistics": contents.statistics,
+        "pre_checkpoint": contents.is_pre_checkpoint,
+    }
+
+
+def _noted(path: str, digest: str) -> Json:
+    """What was noted of an encrypted archive when it was made; whoever makes one cannot read it any more.
+
+    :raises FerryError: if nothing was, or of another one.
+    """
+    noted: t.Any = None
+    with contextlib.suppress(OSError, ValueError), open(path + ABOUT, "rb") as file:
+        noted = json.loads(file.read(MOST_JSON))
+    if not isinstance(noted, dict) or noted.get("digest") != digest:
+        raise FerryError(
+            f"The archive {path} is there already and encrypted, and {path}{ABOUT} does not tell of which container "
+            "it is.",
+            remedy="Move it away.",
+        )
+    keys = ("name", "id", "image", "image_id", "compression", "statistics", "pre_checkpoint")
+    return {key: noted.get(key) for key in keys}
 
 
 def _restorable_config(config: Json, policy: RestartPolicy) -> Json:

@@ -67,6 +67,10 @@ PROTOCOLS = {6: "tcp", 17: "udp", 136: "udplite"}
 STATES = {1: "established", 2: "syn_sent", 3: "syn_recv", 8: "close_wait", 10: "listen"}
 """Those of Linux (``include/net/tcp_states.h``) that a dump can have."""
 
+MOST_KEYS = 1000
+MOST_NOTED = 65_536
+"""Kinds of fields in a message, and processes or sockets. No dump has more; each takes more memory than bytes."""
+
 Fields = dict[int, list[t.Union[int, bytes]]]
 
 
@@ -89,9 +93,10 @@ def processes(pstree: bytes) -> list[dict[str, int]]:
 
     :raises ArchiveError: if it is not such a file.
     """
-    found = []
+    found: list[dict[str, int]] = []
     for entry in _entries(pstree, PSTREE_MAGIC, "pstree.img"):
         fields = _fields(entry)
+        _check_count(len(found), "processes")
         found.append({"pid": _int(fields, 1), "ppid": _int(fields, 2), "threads": len(_repeated(fields, 5))})
     return found
 
@@ -125,14 +130,20 @@ def sockets(files: bytes, big_endian: bool = False) -> list[dict[str, t.Any]]:
     :param big_endian: of the processor; addresses are as it has them in memory.
     :raises ArchiveError: if it is not such a file.
     """
-    found = []
+    found: list[dict[str, t.Any]] = []
     for entry in _entries(files, FILES_MAGIC, "files.img"):
         fields = _fields(entry)
+        _check_count(len(found), "sockets")
         if 4 in fields:
             found.append(_internet_socket(_fields(_bytes(fields, 4)), "big" if big_endian else "little"))
         elif 16 in fields:
             found.append(_unix_socket(_fields(_bytes(fields, 16))))
     return found
+
+
+def _check_count(number: int, what: str) -> None:
+    if number >= MOST_NOTED:
+        raise ArchiveError(f"The images of CRIU have more than {MOST_NOTED} {what}.")
 
 
 def _internet_socket(fields: Fields, order: t.Literal["big", "little"]) -> dict[str, t.Any]:
@@ -216,6 +227,8 @@ def _fields(message: bytes) -> Fields:
             value = message[offset : offset + size]
             offset += size
         found.setdefault(key >> 3, []).append(value)
+        if len(found) > MOST_KEYS:
+            raise ArchiveError(f"An image of CRIU holds a message with more than {MOST_KEYS} kinds of fields.")
     return found
 
 

@@ -13,9 +13,15 @@ import hashlib
 import os
 import tempfile
 import typing as t
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from ansible_collections.ferry.podman.plugins.module_utils._archive import compression_of, compressor, unpacked
+from ansible_collections.ferry.podman.plugins.module_utils._archive import compression_of, compressor
+from ansible_collections.ferry.podman.plugins.module_utils._encryption import (
+    Encryptor,
+    Recipients,
+    is_encrypted_file,
+    sealed,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 
 PARTIAL = ".partial"
@@ -42,26 +48,36 @@ class ArchiveFile:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         self._file = os.fdopen(descriptor, "r+b")
 
-    def write(self, chunks: Iterable[bytes], compression: str, level: int | None) -> None:
+    def write(
+        self, chunks: Iterable[bytes], compression: str, level: int | None, recipients: Recipients | None = None
+    ) -> None:
         """Compress the chunks into the file, sync it, and note its size and digest.
 
-        :raises FerryError: if the file system refuses, a full one included.
+        :param recipients: whom it is encrypted to; None for nobody.
+        :raises FerryError: if the file system refuses, a full one included, or age fails.
         """
-        packed = compressor(self._file, compression, level)
         try:
-            for chunk in chunks:
-                packed.write(chunk)
-            packed.close()
+            with self._inside(recipients) as inside:
+                packed = compressor(inside, compression, level)
+                for chunk in chunks:
+                    packed.write(chunk)
+                packed.close()
             self._file.flush()
             os.fsync(self._file.fileno())
-            self.size = self._file.tell()
+            self.size = os.fstat(self._file.fileno()).st_size
             self.digest = self._sha256()
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def written(self, compression: str) -> t.IO[bytes]:
-        """What has been written, to be read again, decompressed."""
-        return unpacked(open(self._temporary, "rb"), compression, self.path)
+    @contextlib.contextmanager
+    def _inside(self, recipients: Recipients | None) -> Iterator[t.IO[bytes]]:
+        """Where what is to be in the file is written to."""
+        if recipients is None:
+            yield self._file
+            return
+        with contextlib.closing(Encryptor(self._file, recipients)) as encryptor:
+            yield t.cast("t.IO[bytes]", encryptor)
+            encryptor.finish()
 
     def _sha256(self) -> str:
         self._file.seek(0)
@@ -82,9 +98,13 @@ class ArchiveFile:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def scratch(self) -> t.IO[bytes]:
-        """An unnamed file in the same directory."""
-        return tempfile.TemporaryFile(dir=self.directory)
+    def scratch(self, *, secret: bool = False) -> t.IO[bytes]:
+        """An unnamed file in the same directory.
+
+        :param secret: have nothing in it that others could read.
+        """
+        file = tempfile.TemporaryFile(dir=self.directory)
+        return sealed(file) if secret else file
 
     def __enter__(self) -> ArchiveFile:
         return self
@@ -126,7 +146,7 @@ def _unwritable(path: str, error: OSError) -> FerryError:
 
 
 def describe_file(path: str) -> dict[str, t.Any]:
-    """Size in bytes, digest and compression of an archive that is there already."""
+    """Size in bytes, digest and compression of an archive that is there already, and whether it is encrypted."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1024 * 1024):
@@ -136,4 +156,5 @@ def describe_file(path: str) -> dict[str, t.Any]:
         "size": os.path.getsize(path),
         "digest": f"sha256:{digest.hexdigest()}",
         "compression": compression_of(path),
+        "encrypted": is_encrypted_file(path),
     }

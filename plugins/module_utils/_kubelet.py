@@ -15,6 +15,7 @@ Both leave to the pod what podman has for each container: network, IPC and host 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -39,12 +40,13 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     rewritten,
     unpacked,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._lint import (
     DELETED_FILES,
     NO_LIMITS,
     ROOTFS_DIFF,
     Limits,
+    Lint,
     LintError,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._oci import Json
@@ -58,6 +60,9 @@ LOG = "ctr.log"
 """Podman's, in the same format."""
 
 DOCUMENTS = ("spec.dump", "config.dump")
+CONTAINERDS = ("status", "status.dump", CONTAINERDS_LOG)
+CRIOS = ("bind.mounts", CRIOS_LOG)
+"""Members that one engine alone writes."""
 
 IMAGE_ID = re.compile("[0-9a-f]{64}")
 _DIGEST = re.compile("@(sha256:[0-9a-f]{64})$")
@@ -91,11 +96,16 @@ def kind_of(names: Container[str], config: Json) -> str:
     """
     if "rootfsImageID" in config or "staticDir" in config:
         return PODMAN
-    if any(name in names for name in ("status", "status.dump", CONTAINERDS_LOG)):
+    if any(name in names for name in CONTAINERDS):
         return CONTAINERD
-    if any(name in names for name in ("bind.mounts", CRIOS_LOG)) or "rootfsImageRef" in config:
+    if any(name in names for name in CRIOS) or "rootfsImageRef" in config:
         return CRIO
     return PODMAN
+
+
+def origin_of(names: Container[str], config: Json) -> str:
+    """As ``kind_of``, also of what ``as_podman`` has made of an archive of the kubelet."""
+    return kind_of(names, {key: value for key, value in config.items() if key != "rootfsImageID"})
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class Made:
         return [self.config[key] for key in keys if isinstance(self.config.get(key), str) and self.config[key]]
 
 
-def look_at(source: Reader) -> Made:
+def look_at(source: Reader, limits: Limits = NO_LIMITS) -> Made:
     """See who made an archive. Of podman's, only the begin is read: its documents come before the memory.
 
     :param source: not compressed.
@@ -131,8 +141,12 @@ def look_at(source: Reader) -> Made:
     """
     names: set[str] = set()
     found: dict[str, Json] = {}
+    # Nobody has looked into it before, and it may have any number of names, or a size that never ends.
+    lint = Lint(limits)
     for member in members(source):
-        names.add(member.name)
+        lint.member(member.info)
+        if member.name in (*CONTAINERDS, *CRIOS):
+            names.add(member.name)
         if member.name in DOCUMENTS:
             found[member.name] = _parsed(member.name, _limited(member))
         if "rootfsImageID" in found.get("config.dump", {}):
@@ -145,7 +159,7 @@ def look_at(source: Reader) -> Made:
 
 def kubelet_facts(kind: str, config: Json, spec: Json) -> dict[str, str]:
     """What an archive of the kubelet tells of itself, by the names in ``_annotations.KEYS``."""
-    noted = _dict(spec.get("annotations"))
+    noted = _dict(_dict(spec).get("annotations"))
     digest = _DIGEST.search(str(config.get("rootfsImageRef")))
     facts = {
         "name": config.get("name"),
@@ -166,15 +180,15 @@ def kubelet_facts(kind: str, config: Json, spec: Json) -> dict[str, str]:
 
 
 def readable(source: Reader, spool: t.IO[bytes], limits: Limits = NO_LIMITS) -> Iterator[bytes]:
-    """An archive of the kubelet with its root filesystem's changes in podman's form, for ``inspect``.
+    """An archive of containerd with its root filesystem's changes in podman's form, for ``inspect``.
 
-    Its documents stay as they are, and come last. Podman's own archives pass, too. Nothing has been looked into.
+    Its documents stay as they are, and come last. Nothing has been looked into. The others' changes have podman's form.
 
     :param source: not compressed.
     :param spool: open, for the changes.
     :raises ArchiveError: if it is damaged, or no checkpoint of one container.
     """
-    return _unified(source, spool, limits, lambda spec, config: (spec, config))
+    return _unified(source, spool, limits, CONTAINERD, lambda spec, config: (spec, config))
 
 
 def as_podman(
@@ -183,6 +197,7 @@ def as_podman(
     spool: t.IO[bytes],
     image_id: str | None = None,
     limits: Limits = NO_LIMITS,
+    kind: str = CONTAINERD,
 ) -> Iterator[bytes]:
     """An archive of the kubelet as one of podman; one that is podman's already keeps its documents.
 
@@ -190,6 +205,7 @@ def as_podman(
     :param contents: filled while it goes by.
     :param spool: open, for the root filesystem's changes.
     :param image_id: podman's ID of the base image, where the archive has only its digest, as containerd's.
+    :param kind: see ``kind_of``; what looks like a whiteout is one in an archive of containerd alone.
     :raises ArchiveError: naming what podman needs and it has not; or if it is damaged, or holds what must not be there.
     """
 
@@ -198,7 +214,7 @@ def as_podman(
             return spec, config
         return podman_spec(spec), podman_config(config, spec, image_id)
 
-    chunks = _unified(source, spool, limits, change)
+    chunks = _unified(source, spool, limits, kind, change)
     return rewritten(t.cast(Reader, Chunks(chunks)), contents, limits=limits)
 
 
@@ -236,13 +252,13 @@ def podman_spec(spec: Json) -> Json:
 
 
 def _unified(
-    source: Reader, spool: t.IO[bytes], limits: Limits, change: Callable[[Json, Json], tuple[Json, Json]]
+    source: Reader, spool: t.IO[bytes], limits: Limits, kind: str, change: Callable[[Json, Json], tuple[Json, Json]]
 ) -> Iterator[bytes]:
     held: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
     for member in members(source):
         if member.name in DOCUMENTS and member.name not in held:
             held[member.name] = (member.info, _limited(member))
-        elif member.name == ROOTFS_DIFF:
+        elif member.name == ROOTFS_DIFF and kind == CONTAINERD:
             yield from _changes(member, spool, limits)
         elif member.name in (CRIOS_LOG, CONTAINERDS_LOG):
             yield from entry(renamed(member.info, LOG), member.chunks())
@@ -268,17 +284,39 @@ def _changes(member: Member, spool: t.IO[bytes], limits: Limits) -> Iterator[byt
     spool.seek(0)
     size = 0
     with unpacked(file, compression_by(head[:8]), ROOTFS_DIFF) as tar:
-        for chunk in itertools.chain(form.changes(iter(lambda: tar.read(BLOCK), b"")), [END]):
-            size += spool.write(chunk)
-            if limits.size is not None and size > limits.size:
-                raise LintError(
-                    "archive_too_large", f"The archive's {ROOTFS_DIFF!r} has more than {limits.size} bytes."
-                )
+        for chunk in itertools.chain(form.changes(_within(limits, tar)), [END]):
+            size += len(chunk)
+            with _room_is_missed():
+                spool.write(chunk)
+    with _room_is_missed():
+        spool.flush()
     yield from entry(resized(member.info, size), _spooled(spool, size))
     if form.deleted:
         info = tarfile.TarInfo(DELETED_FILES)
         info.mode = 0o600
         yield from entry(resized(info, len(form.deleted)), [form.deleted])
+
+
+def _within(limits: Limits, tar: t.IO[bytes]) -> Iterator[bytes]:
+    """Its blocks. All count, because not all are kept: whiteouts can have content, and zeros stand behind the end."""
+    size = 0
+    while block := tar.read(BLOCK):
+        size += len(block)
+        if limits.size is not None and size > limits.size:
+            raise LintError("archive_too_large", f"The archive's {ROOTFS_DIFF!r} has more than {limits.size} bytes.")
+        yield block
+
+
+@contextlib.contextmanager
+def _room_is_missed() -> Iterator[None]:
+    """Who reads the archive would take a full disk for damage."""
+    try:
+        yield
+    except OSError as error:
+        raise FerryError(
+            f"The archive's {ROOTFS_DIFF!r} cannot be unpacked: {error.strerror or error}.",
+            remedy="It needs room in the directory for temporary files.",
+        ) from error
 
 
 def _spooled(spool: t.IO[bytes], size: int) -> Iterator[bytes]:

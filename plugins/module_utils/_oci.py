@@ -163,7 +163,8 @@ class Image:
 
     @property
     def config(self) -> bytes:
-        created = self.created.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # Not by strftime, which leaves out the zeros of the year 0001 that Go has for none.
+        created = self.created.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
         return _packed(
             {
                 "created": created,

@@ -54,6 +54,10 @@ FROM_LIST = "FERRY.deleted"
 _FROM_LIST = f" {FROM_LIST}=1\n".encode()
 _READ = 256 * 1024
 MOST_REPEATS = 200_000
+MOST_REPEATED = 32 * 1024 * 1024
+"""Bytes of their paths and headers."""
+
+MOST_GONE = 200_000
 
 Path = tuple[bytes, ...]
 
@@ -197,6 +201,9 @@ class LayerOf:
             self._check_kind(part, replaces)
             if repeats.is_superseded(part, path):
                 continue
+            if part.header.kind == HARD_LINK and repeats.is_to_come(_joined(_path(part.header.link))):
+                name = _shown(part.header.link)
+                raise Inexpressible(f"The archive's {ROOTFS_DIFF!r} links to {name}, and then has another one.")
             self._seen.add(part)
             yield repeats.directories.get(path, part.raw) if part.is_directory else part.raw
             yield from part.content
@@ -225,6 +232,7 @@ class _Repeats:
 
     def __init__(self, diff: Iterable[bytes]) -> None:
         once, self._done = Names(), Names()
+        self._size = 0
         self._left: dict[bytes, int] = {}
         self.directories: dict[bytes, bytes] = {}
         """Their last headers, which take the place of the first ones: a directory comes before what is in it."""
@@ -236,11 +244,18 @@ class _Repeats:
 
     def _note(self, part: Part, path: bytes) -> None:
         if part.is_directory:
+            self._size += len(part.raw) - len(self.directories.get(path, b""))
             self.directories[path] = part.raw
         else:
             self._left[path] = self._left.get(path, 1) + 1
+        self._size += len(path)
         if len(self.directories) + len(self._left) > MOST_REPEATS:
             message = f"The archive's {ROOTFS_DIFF!r} has more than {MOST_REPEATS} paths twice."
+            raise LintError("archive_too_large", message)
+        if self._size > MOST_REPEATED:
+            message = (
+                f"The archive's {ROOTFS_DIFF!r} has paths twice whose headers are more than {MOST_REPEATED} bytes."
+            )
             raise LintError("archive_too_large", message)
 
     def is_superseded(self, part: Part, path: bytes) -> bool:
@@ -252,6 +267,10 @@ class _Repeats:
             return known
         if path in self._left:
             self._left[path] -= 1
+        return self.is_to_come(path)
+
+    def is_to_come(self, path: bytes) -> bool:
+        """Whether the file that stands for a path of several is still to be asked for."""
         return self._left.get(path, 0) > 0
 
 
@@ -318,7 +337,7 @@ class ChangesOf:
     def __init__(self) -> None:
         self._seen = Seen()
         self._marks = hashlib.sha256()
-        self._gone: dict[Path, None] = {}
+        self._gone: dict[bytes, None] = {}
         self._gone_size = 0
 
     def changes(self, layer: Iterable[bytes]) -> Iterator[bytes]:
@@ -358,21 +377,22 @@ class ChangesOf:
             return
         if self._seen.has(target):
             raise Inexpressible(f"The layer has {_shown(_joined(target))}, and behind it that this is deleted.")
-        self._gone[target] = None
+        self._gone[_joined(target)] = None
         self._gone_size += len(_joined(target)) + 4
-        if self._gone_size > MOST_DELETED:
-            raise LintError("archive_deletes", f"The layer has more than {MOST_DELETED} bytes of deleted names.")
+        if self._gone_size > MOST_DELETED or len(self._gone) > MOST_GONE:
+            most = f"{MOST_DELETED} bytes of deleted names, or {MOST_GONE} of them"
+            raise LintError("archive_deletes", f"The layer has more than {most}.")
 
     def _again(self, part: Part) -> bool:
         """Note a member; whether it is a directory in the place of a deleted one."""
         path = part.path
-        if any(path[:end] in self._gone for end in range(1, len(path))):
+        if self._gone and any(_joined(path[:end]) in self._gone for end in range(1, len(path))):
             raise Inexpressible(f"The layer has {_shown(part.header.name)} in a directory that it says is deleted.")
         self._seen.add(part)
-        if path not in self._gone:
+        if _joined(path) not in self._gone:
             return False
         # Podman deletes after it has unpacked: it would be gone.
-        del self._gone[path]
+        del self._gone[_joined(path)]
         return part.is_directory
 
     @property
@@ -381,7 +401,7 @@ class ChangesOf:
         if not self._gone:
             return b""
         try:
-            return json.dumps([f"/{_joined(path).decode()}" for path in self._gone], separators=(",", ":")).encode()
+            return json.dumps([f"/{path.decode()}" for path in self._gone], separators=(",", ":")).encode()
         except UnicodeDecodeError as error:
             raise Inexpressible("The layer deletes a file whose name is not UTF-8.") from error
 

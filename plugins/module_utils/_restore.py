@@ -285,20 +285,17 @@ class Restorer:
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
         return self._arrived(name, answer, contents, doing)
 
-    def restore_image(
-        self, image_id: str, contents: Contents, subject: _compat.Subject, doing: str, new_name: str | None = None
-    ) -> Json:
-        """Restore from an image of the layout and with the annotations that podman knows; see ``import_chunks``.
+    def restore_image(self, image_id: str, contents: Contents, subject: _compat.Subject, doing: str) -> Json:
+        """Restore from an image that was made of an archive of this collection; see ``import_chunks``.
 
         :param image_id: full: a name could be that of a container, which podman looks for first.
         :param contents: of the archive in it.
         """
         volumes = [] if self.options.ignore_volumes else subject.volumes
-        name = new_name or subject.id
         answer: Json = {}
-        with nothing_left_behind(self.client, name, volumes, doing):
-            answer = self.client.restore(image_id, self._options(new_name), doing)
-        return self._arrived(name, answer, contents, doing)
+        with nothing_left_behind(self.client, subject.id, volumes, doing):
+            answer = self.client.restore(image_id, self._options(None), doing)
+        return self._arrived(subject.id, answer, contents, doing)
 
     def _arrived(self, name: str, answer: Json, contents: Contents, doing: str) -> Json:
         try:

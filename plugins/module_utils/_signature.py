@@ -14,10 +14,9 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import typing as t
 from collections.abc import Iterator
 
-from ansible_collections.ferry.podman.plugins.module_utils._archive import VOLUME_ROOT, Member, members
+from ansible_collections.ferry.podman.plugins.module_utils._archive import VOLUME_ROOT, Member
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 
 NAMESPACE = "checkpoint@ferry.podman"
@@ -88,18 +87,6 @@ class Comparer(Lister):
 
 def _changed(message: str) -> Unsigned:
     return Unsigned("signature_differs", message, "Get it again from where it was made.")
-
-
-def list_of(source: t.IO[bytes]) -> bytes:
-    """The list of an archive's members.
-
-    :raises ArchiveError: if it is damaged.
-    """
-    lister = Lister()
-    for member in members(source):
-        for _block in lister.seen(member, member.chunks()):
-            pass
-    return bytes(lister.text)
 
 
 def sign(text: bytes, key: str) -> bytes:

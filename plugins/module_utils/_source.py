@@ -27,6 +27,12 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
 from ansible_collections.ferry.podman.plugins.module_utils._digest import Digest
+from ansible_collections.ferry.podman.plugins.module_utils._encryption import (
+    HEAD,
+    Decryptor,
+    is_encrypted,
+    no_identity,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import PODMAN, look_at
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json
@@ -38,17 +44,25 @@ from ansible_collections.ferry.podman.plugins.module_utils._signature import Com
 class Source:
     """Use it as a context manager. The file stays open: another one that takes its name is never read.
 
+    :param identity: path of what opens it where it is encrypted.
     :raises ArchiveError: if it cannot be opened.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, identity: str | None = None) -> None:
         self.path = path
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._compression = compression_by(os.pread(self._descriptor, 8, 0))
-        except OSError as error:
-            raise ArchiveError(f"The archive {path} cannot be read: {error.strerror}.") from error
+        self.compression = "none"  # Of an encrypted one it is only known when it has been read.
+        self._identity = identity
         self._digest = ""
+        with contextlib.ExitStack() as opened:
+            try:
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                opened.callback(os.close, self._descriptor)
+                self.encrypted = is_encrypted(os.pread(self._descriptor, HEAD, 0))
+            except OSError as error:
+                raise ArchiveError(f"The archive {path} cannot be read: {error.strerror}.") from error
+            if self.encrypted and identity is None:
+                raise no_identity(path)
+            opened.pop_all()
 
     def __enter__(self) -> Source:
         return self
@@ -61,8 +75,7 @@ class Source:
 
         :raises ArchiveError: if it is not a whole checkpoint, or holds what must not reach podman.
         """
-        digested = _Digested(self._descriptor)
-        with named(self.path), unpacked(t.cast("t.IO[bytes]", digested), self._compression, self.path) as archive:
+        with named(self.path), self._opened() as (digested, archive):
             contents = inspect(archive, limits, witness)
             self._digest = digested.digest()
         return contents
@@ -75,59 +88,78 @@ class Source:
     @contextlib.contextmanager
     def stream(self) -> Iterator[Reader]:
         """Read it from its begin, uncompressed."""
-        begin = t.cast("t.IO[bytes]", _FromBegin(self._descriptor))
-        with named(self.path), unpacked(begin, self._compression, self.path) as archive:
+        with named(self.path), self._opened() as (_digested, archive):
             yield archive
 
     @contextlib.contextmanager
     def again(self) -> Iterator[tuple[Reader, t.Callable[[], None]]]:
         """Read it once more. The second value must be called at the end, and raises if it has changed meanwhile."""
-        digested = _Digested(self._descriptor)
+        with self._opened() as (digested, archive):
 
-        def check() -> None:
-            if digested.digest() != self._digest:
-                raise ArchiveError(f"The archive {self.path} has changed while it was read.")
+            def check() -> None:
+                if digested.digest() != self._digest:
+                    raise ArchiveError(f"The archive {self.path} has changed while it was read.")
 
-        with unpacked(t.cast("t.IO[bytes]", digested), self._compression, self.path) as archive:
             yield archive, check
 
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[_Digested, Reader]]:
+        """What is in the file, decrypted; and that uncompressed."""
+        with contextlib.ExitStack() as stack:
+            if self._identity is not None and self.encrypted:
+                decryptor = stack.enter_context(contextlib.closing(Decryptor(self._descriptor, self._identity)))
+                digested = _Digested(t.cast(Reader, decryptor))
+            else:
+                digested = _Digested(_Begin(self._descriptor))
+            self.compression = compression_by(digested.begin())
+            file = t.cast("t.IO[bytes]", digested)
+            yield digested, stack.enter_context(unpacked(file, self.compression, self.path))
 
-class _FromBegin(io.RawIOBase):
-    """A file from its begin on, however far others have read it."""
+
+class _Begin:
+    """A file from its begin on, wherever its descriptor stands."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._offset = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: t.Any) -> int:
-        block = self.read(len(buffer))
-        buffer[: len(block)] = block
-        return len(block)
-
-    def read(self, size: int = -1) -> bytes:
-        # What is inherited would copy each block twice.
-        if size < 0:
-            return self.readall()
+    def read(self, size: int = BLOCK) -> bytes:
         block = os.pread(self._descriptor, size, self._offset)
         self._offset += len(block)
         return block
 
 
-class _Digested(_FromBegin):
-    """The digest is of all that the file holds, also of what no decompressor has asked for."""
+class _Digested(io.RawIOBase):
+    """The digest is of all that a file holds, also of what no decompressor has asked for."""
 
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor)
+    def __init__(self, file: Reader) -> None:
+        self._file = file
+        self._begin = b""
         self._digest = Digest()
 
+    def readable(self) -> bool:
+        return True
+
+    def begin(self) -> bytes:
+        """The first bytes, to tell the compression by; they are read once more after that."""
+        while len(self._begin) < 8 and (block := self._file.read(8 - len(self._begin))):
+            self._begin += block
+        return self._begin
+
     def read(self, size: int = -1) -> bytes:
-        block = super().read(size)
-        if size >= 0:
-            self._digest.update(block)
+        # What is inherited would copy each block twice.
+        if size < 0:
+            return self.readall()
+        block, self._begin = self._begin[:size], self._begin[size:]
+        if len(block) < size:
+            block += self._file.read(size - len(block))
+        self._digest.update(block)
         return block
+
+    def readinto(self, buffer: t.Any) -> int:
+        block = self.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
 
     def digest(self) -> str:
         """Read the rest, and return the digest."""
@@ -141,17 +173,18 @@ class Archive:
 
     Use it as a context manager.
 
+    :param identity: path of what opens those that are encrypted.
     :raises ArchiveError: if a file cannot be opened.
     """
 
-    def __init__(self, path: str, previous: str | None) -> None:
+    def __init__(self, path: str, previous: str | None, identity: str | None = None) -> None:
         self._stack = contextlib.ExitStack()
-        self._source = self._stack.enter_context(Source(path))
+        self._source = self._stack.enter_context(Source(path, identity))
         self._previous: Source | None = None
         if previous is not None:
             with contextlib.ExitStack() as opened:
                 opened.push(self._stack)
-                self._previous = self._stack.enter_context(Source(previous))
+                self._previous = self._stack.enter_context(Source(previous, identity))
                 opened.pop_all()
         self.signed_by: str | None = None
 
@@ -178,12 +211,11 @@ class Archive:
                 )
         return self._source.inspect(limits, self._witness(self._source.path, allowed_signers, signer))
 
-    @property
-    def kind(self) -> str:
+    def kind(self, limits: Limits) -> str:
         """Who made it, see ``_kubelet.kind_of``; podman if that cannot be told."""
         try:
             with self._source.stream() as begin:
-                return look_at(begin).kind
+                return look_at(begin, limits).kind
         except ArchiveError:
             return PODMAN
 

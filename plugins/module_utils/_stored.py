@@ -81,4 +81,7 @@ def when(text: str) -> datetime:
     if found is None:
         raise FerryError(f"{text!r} is not a time.")
     zone = "+00:00" if found[2] == "Z" else found[2]
-    return datetime.fromisoformat(found[1] + zone).astimezone(timezone.utc)
+    try:
+        return datetime.fromisoformat(found[1] + zone).astimezone(timezone.utc)
+    except (ValueError, OverflowError) as error:
+        raise FerryError(f"{text!r} is not a time: {error}.") from error

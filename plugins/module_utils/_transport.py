@@ -235,10 +235,7 @@ class SshForward:
         self._endpoint = endpoint
         self._way = way
         self._remove_abandoned()
-        # A control socket's path may have about 100 characters: TMPDIR can be longer than that.
-        self._dir = tempfile.mkdtemp(prefix=SSH_DIRECTORY, dir="/tmp")
-        self._lock = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._dir, self._lock = _locked_directory()
         self.socket = os.path.join(self._dir, "libpod")
 
     def open(self) -> None:
@@ -331,6 +328,18 @@ class SshForward:
                 raise TransportError(f"ssh could not be started: {error}.") from error
             output.seek(0)
             return done.returncode, output.read(MOST_OUTPUT).decode(errors="replace").strip()
+
+
+def _locked_directory() -> tuple[str, int]:
+    """A new directory, and the descriptor that holds its lock."""
+    # A control socket's path may have about 100 characters: TMPDIR can be longer than that.
+    made = tempfile.mkdtemp(prefix=f".{SSH_DIRECTORY}", dir="/tmp")
+    lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    # Under its name only now: another run takes one without a lock for abandoned.
+    path = os.path.join("/tmp", os.path.basename(made)[1:])
+    os.rename(made, path)
+    return path, lock
 
 
 def remedy_of(said: str) -> str:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import typing as t
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from datetime import datetime
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, Reader, inspect, named, rewritten
 from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._files import ArchiveFile
 from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, layout_of, open_image
 from ansible_collections.ferry.podman.plugins.module_utils._layout import StoredImage, read_image
@@ -23,6 +24,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json, 
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._registry import private_file
 from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer
+from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
 
 
@@ -84,6 +86,16 @@ class Exported:
         with self.stream() as archive:
             return inspect(archive, limits)
 
+    def is_in(self, path: str, limits: Limits) -> bool:
+        """Whether a file has the archive, in whatever compression."""
+        try:
+            with Source(path) as source, source.stream() as there:
+                found = _digest(rewritten(there, Contents(), limits=limits))
+        except ArchiveError:
+            return False
+        with self.stream() as archive:
+            return found == _digest(rewritten(archive, Contents(), limits=limits))
+
     def save(self, dest: str, compression: str, limits: Limits) -> None:
         """Write the archive beside its name, and move it into place when it is whole.
 
@@ -96,15 +108,21 @@ class Exported:
             file.commit()
         os.utime(dest, (self.modified.timestamp(), self.modified.timestamp()))
 
-    def restore(self, restorer: Restorer, subject: Subject, contents: Contents, new_name: str | None) -> Json:
-        """Have podman restore it: by itself where the image has the layout that podman knows.
+    def restore(self, restorer: Restorer, subject: Subject, new_name: str | None) -> Json:
+        """Have podman restore what was inspected before.
 
-        :param contents: what was found in it.
+        As an archive: from an image podman restores neither addresses nor the log, and knows one layout alone.
+
         :raises RestoreFailed: and nothing of it is left.
         """
         doing = f"Restoring container {new_name or subject.name}"
-        if not self.is_layered:
-            return restorer.restore_image(self.stored.id, contents, subject, doing, new_name)
-        again = Contents()
+        contents = Contents()
         with self.stream() as archive:
-            return restorer.import_chunks(rewritten(archive, again), again, subject, new_name, doing)
+            return restorer.import_chunks(rewritten(archive, contents), contents, subject, new_name, doing)
+
+
+def _digest(chunks: Iterator[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()

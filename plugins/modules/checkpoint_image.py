@@ -22,8 +22,8 @@ options:
     description:
       - Name of the image, with host, path and tag, as in V(registry.example:5000/ferry/db:monday).
       - Required with O(state=present) and O(state=absent).
-      - With O(state=pruned), only images of this name are looked at, whatever their tag. Left out, all checkpoint
-        images of the host are.
+      - With O(state=pruned), only images of this name are looked at, whatever their tag, and lose no other names. Left
+        out, all checkpoint images of the host are.
     type: str
   state:
     description:
@@ -45,11 +45,19 @@ options:
       - Of an archive of the kubelet, what Podman needs and it has not is added. Its container gets a network of its own
         in the place of its pod's. The host must have the image that it was made from.
     type: path
+  decrypt_identity:
+    description:
+      - Path of a file with identities of C(age), or of a private ssh key without a passphrase, on the host that the
+        module runs on. It opens O(src) where it is encrypted.
+      - Images are not encrypted. What is made of O(src) lies in plain text in O(directory) meanwhile, then in the
+        storage of podman, and in the registry with O(push).
+    type: path
   image:
     description:
       - Name or ID of a checkpoint image on the host of the service to make the image of, in another O(layout), with
         other O(formats), or with the annotations that it has lost on its way, as in a docker-archive.
-      - It is read as O(src) is. With a O(name) other than its own it stays as it is.
+      - It is read as O(src) is. With a O(name) other than its own it stays as it is. Where both are the same image,
+        with one ID, it gets the annotations that it lacks.
     type: str
   layout:
     description:
@@ -67,7 +75,7 @@ options:
       - Path of a checkpoint archive to make of the image, on the host that the module runs on. Its directory must
         exist.
       - It is written beside its name, seen to be whole, and then moved into place, with mode C(0600).
-      - A file that is there is replaced, unless the same image can be made of it.
+      - A file that is there is replaced, unless it is the archive of the image, in whatever compression.
     type: path
   compress:
     description: Compression of O(dest).
@@ -161,6 +169,7 @@ attributes:
 requirements:
   - podman >= 5.0 on the host of the service, so that annotations survive
   - zstandard, for archives that are compressed with zstd
+  - C(age) 1.0 or newer, for O(decrypt_identity)
 seealso:
   - module: ferry.podman.podman_checkpoint
   - module: ferry.podman.podman_restore
@@ -251,21 +260,26 @@ pruned:
   elements: dict
   contains:
     id: {description: Its full ID., type: str, returned: always}
-    names: {description: The names that it had., type: list, elements: str, returned: always}
+    names:
+      description: The names that it had; with O(name), those of them that are of this name.
+      type: list
+      elements: str
+      returned: always
     container: {description: Name of the container., type: str, returned: always}
     reason: {description: Why it goes., type: str, returned: always}
 """
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
 from ansible_collections.ferry.podman.plugins.module_utils._auth import access_of
 from ansible_collections.ferry.podman.plugins.module_utils._build import Recipe, built
-from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, LAYOUT, SINGLE
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._image import LAYOUT, SINGLE
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient, RegistryAccess
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._loading import load
@@ -287,7 +301,7 @@ class Images:
         self.module = module
         self.client = client
         self.params = module.params
-        self._becomes: str | None = None  # the ID that it would have, in check mode
+        self._becomes: str | None = None  # what it would be, in check mode: its ID, or what would be pulled
         self.access = RegistryAccess()
 
     def stored(self, name: str) -> Stored | None:
@@ -303,23 +317,27 @@ class Images:
         if self.params["src"] is not None or self.params["image"] is not None:
             self._make(reference, before)
         elif (reason := self._why_pull(before)) is not None:
-            if not self.module.check_mode:
+            if self.module.check_mode:
+                self._becomes = self.params["digest"] or str(reference)
+            else:
                 self._pull(reference)
             self._changed(reason)
-        after = self.stored(str(reference))
-        if after is not None and not self._becomes:
+        after = None if self._becomes else self.stored(str(reference))
+        if after is not None:
             self._check(after)
             self.module.result["image"] = after.summary()
-        if self.params["dest"] is not None and after is not None and not self._becomes:
-            self._save(after)
+            if self.params["dest"] is not None:
+                self._save(after)
         if self.params["push"]:
-            self._push(reference)
+            self._push(reference, after)
         self.module.show_difference(before and before.id, self._becomes or (after and after.id))
 
     def _make(self, reference: Reference, before: Stored | None) -> None:
+        if not self.params["formats"]:
+            raise FerryError("formats is empty, and without annotations nobody would know the image for a checkpoint.")
         with self._source() as source:
             known = source.stored.facts if isinstance(source, Exported) else {}
-            with built(source, self._recipe(), self.client, known) as image:
+            with built(source, self._recipe(self.params["layout"]), self.client, known) as image:
                 reason = why_load(before, image)
                 if reason is None:
                     return
@@ -327,14 +345,23 @@ class Images:
                 if self.module.check_mode:
                     self._becomes = image.id
                     return
-                load(self.client, image, f"Loading {source.path} as an image")
-                if self.client.image(image.id) is None:
-                    raise FerryError(f"{source.path} was loaded as another image than {image.id[:12]}.")
+                self._load(image, source.path)
                 self.client.tag_image(image.id, reference.repository, reference.tag)
+
+    def _load(self, image: Image, path: str) -> None:
+        """Have the host have it. The same image has one manifest, whatever its names: what it says already stays."""
+        same = self.stored(image.id)
+        if same is not None and why_annotate(same, image) is None:
+            return
+        if same is not None:
+            image = replace(image, annotations={**(same.raw.get("Annotations") or {}), **image.annotations})
+        load(self.client, image, f"Loading {path} as an image")
+        if self.client.image(image.id) is None:
+            raise FerryError(f"{path} was loaded as another image than {image.id[:12]}.")
 
     def _source(self) -> Source | Exported:
         if self.params["src"] is not None:
-            return Source(self.params["src"])
+            return Source(self.params["src"], self.params["decrypt_identity"])
         stored = self.stored(self.params["image"])
         if stored is None:
             raise FerryError(f"There is no image {self.params['image']} on this host.", remedy="Pull or load it first.")
@@ -343,26 +370,33 @@ class Images:
     def _exported(self, image: Stored) -> Exported:
         return Exported(self.client, image, self._limits(), self.params["directory"])
 
-    def _recipe(self, layout: str | None = None) -> Recipe:
-        layout = layout or self.params["layout"]
+    def _recipe(self, layout: str) -> Recipe:
         return Recipe(layout, tuple(self.params["formats"]), self._limits(), self.params["directory"])
 
     def _save(self, image: Stored) -> None:
         dest = self.params["dest"]
-        if os.path.exists(dest) and self._is_of(dest, image):
+        if LAYOUT not in image.labels and self._makes(dest, image):
             return
-        self._changed(f"There is no archive of the image at {dest}.")
-        if not self.module.check_mode:
-            with self._exported(image) as exported:
+        reason = f"There is no archive of the image at {dest}."
+        if self.module.check_mode and not os.path.exists(dest):
+            self._changed(reason)
+            return
+        with self._exported(image) as exported:
+            if exported.is_in(dest, self._limits()):
+                return
+            self._changed(reason)
+            if not self.module.check_mode:
                 exported.save(dest, self.params["compress"], self._limits())
 
-    def _is_of(self, path: str, image: Stored) -> bool:
-        """Whether the same image can be made of an archive."""
-        layout = LAYERED if LAYOUT in image.labels else SINGLE
+    def _makes(self, path: str, image: Stored) -> bool:
+        """Whether the same image can be made of an archive: then the host's need not be read.
+
+        Of the archive of an image that podman has made, it cannot.
+        """
         try:
-            with Source(path) as source, built(source, self._recipe(layout), self.client) as other:
+            with Source(path) as source, built(source, self._recipe(SINGLE), self.client) as other:
                 return other.id == image.id
-        except ArchiveError:
+        except FerryError:
             return False
 
     def _limits(self) -> Limits:
@@ -386,10 +420,17 @@ class Images:
         pulled = self.stored(image_id)
         if pulled is None:
             raise FerryError(f"{name} was pulled, and the host has no image {image_id[:12]}.")
-        if not pulled.is_checkpoint and image_id not in before:
-            self._remove(pulled)
+        if not pulled.is_checkpoint:
+            self._drop(pulled, name, is_new=image_id not in before)
         self._check(pulled)
         self.client.tag_image(image_id, reference.repository, reference.tag)
+
+    def _drop(self, pulled: Stored, name: str, *, is_new: bool) -> None:
+        """Have nothing of a pull left; an image that was there before keeps its other names."""
+        if is_new:
+            self._remove(pulled, pulled.names)
+        elif name in pulled.names and len(pulled.names) > 1:
+            self.client.remove_image(name)
 
     def _check(self, image: Stored) -> None:
         if not image.is_checkpoint:
@@ -398,15 +439,17 @@ class Images:
                 remedy="Were they lost on the way, by docker-archive or another format than oci, make it of src anew.",
             )
 
-    def _push(self, reference: Reference) -> None:
+    def _push(self, reference: Reference, image: Stored | None) -> None:
         if not self.module.check_mode:
-            self._send(reference)
+            if image is None:
+                raise FerryError(f"The image {reference} is gone before it could be pushed.")
+            self._send(reference, image.id)
         self._changed("It is pushed.")
 
-    def _send(self, reference: Reference) -> None:
-        name, retries = str(reference), self.params["retries"]
+    def _send(self, reference: Reference, ident: str) -> None:
         with advised(reference):
-            digest = self.client.push_image(name, name, self.access, retry=retries)
+            # By its ID: the name may be another image's by now.
+            digest = self.client.push_image(ident, str(reference), self.access, retry=self.params["retries"])
         if digest is not None:
             self.module.result["digest"] = digest
 
@@ -436,7 +479,7 @@ class Images:
         self.module.result["pruned"] = [
             {
                 "id": ident,
-                "names": images[ident].names,
+                "names": self._names(images[ident]),
                 "container": images[ident].facts["name"],
                 "reason": reason,
             }
@@ -446,26 +489,33 @@ class Images:
         for ident, reason in going.items():
             self._changed(reason)
             if not self.module.check_mode:
-                self._remove(images[ident])
+                self._remove(images[ident], self._names(images[ident]))
 
-    def _remove(self, image: Stored) -> None:
-        """Name by name: podman removes no image of several names by its ID."""
-        for name in image.names or [image.id]:
+    def _remove(self, image: Stored, names: list[str]) -> None:
+        """Name by name: podman removes no image of several names by its ID. The last one takes the image along."""
+        for name in names or [image.id]:
             self.client.remove_image(name)
 
+    def _names(self, image: Stored) -> list[str]:
+        """Those that pruning is about."""
+        if self.params["name"] is None:
+            return image.names
+        repository = Reference.parse(self.params["name"]).repository
+        return [name for name in image.names if name.rpartition(":")[0] == repository]
+
     def _checkpoints(self) -> Iterator[Stored]:
-        prefix = self.params["name"] and Reference.parse(self.params["name"]).repository
         for ident in sorted(set(self.client.image_ids())):
             image = self.stored(ident)
-            if image is None or not image.is_checkpoint:
-                continue
-            if prefix is None or any(name.rpartition(":")[0] == prefix for name in image.names):
+            if image is not None and image.is_checkpoint and (self.params["name"] is None or self._names(image)):
                 yield image
 
     def _rules(self) -> Rules:
         days, keep = self.params["older_than"], self.params["keep"]
         size = as_bytes("max_total_size", self.params["max_total_size"])
-        return Rules(None if days is None else timedelta(days=days), keep, size)
+        try:
+            return Rules(None if days is None else timedelta(days=days), keep, size)
+        except (ValueError, OverflowError) as error:
+            raise FerryError(f"older_than is no number of days: {days}.") from error
 
 
 def why_load(before: Stored | None, image: Image) -> str | None:
@@ -474,9 +524,27 @@ def why_load(before: Stored | None, image: Image) -> str | None:
         return ABSENT
     if before.id != image.id:
         return "The image of this name is not of this checkpoint."
-    annotations = before.raw.get("Annotations") or {}
+    return why_annotate(before, image)
+
+
+def why_annotate(stored: Stored, image: Image) -> str | None:
+    """What the annotations of the host's image lack, or None."""
+    annotations = stored.raw.get("Annotations") or {}
     lost = sorted(key for key in image.annotations if key not in annotations)
-    return f"The image has no annotation {lost[0]}." if lost else None
+    if lost:
+        return f"The image has no annotation {lost[0]}."
+    wrong = sorted(key for key, value in image.annotations.items() if annotations[key] != value)
+    return f"The image's annotation {wrong[0]} is not what the checkpoint says." if wrong else None
+
+
+LEAST = {"max_members": 1, "retries": 0, "older_than": 0, "keep": 0}
+
+
+def check_options(params: dict) -> None:
+    """:raises FerryError: for a number that makes no sense."""
+    for option, least in LEAST.items():
+        if params[option] is not None and params[option] < least:
+            raise FerryError(f"{option} is {params[option]}; it must be {least} or more.")
 
 
 def as_bytes(option: str, text: str | None) -> int | None:
@@ -489,6 +557,7 @@ def as_bytes(option: str, text: str | None) -> int | None:
 
 
 def manage(module: FerryModule) -> None:
+    check_options(module.params)
     with module.client() as client:
         images = Images(module, client)
         {"present": images.present, "absent": images.absent, "pruned": images.prune}[module.params["state"]]()
@@ -500,6 +569,7 @@ def main() -> None:
             "name": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent", "pruned"], "default": "present"},
             "src": {"type": "path"},
+            "decrypt_identity": {"type": "path"},
             "image": {"type": "str"},
             "layout": {"type": "str", "choices": ["single", "layered"], "default": "single"},
             "dest": {"type": "path"},
@@ -530,6 +600,7 @@ def main() -> None:
             ("state", "pruned", ("older_than", "keep", "max_total_size"), True),
         ],
         required_together=[("registry_username", "registry_password")],
+        required_by={"decrypt_identity": "src"},
         mutually_exclusive=[
             ("src", "image", "digest"),
             ("src", "dest"),

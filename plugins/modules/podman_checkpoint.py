@@ -39,9 +39,9 @@ options:
     description:
       - Path of the archive on the host that the module runs on, which must be in an existing directory.
       - If it is a directory, or ends with a slash, each container gets a file C(NAME.tar.zst) in it, C(.tar.gz) or
-        C(.tar) by O(compress). With several containers it must be that.
+        C(.tar) by O(compress), and C(.age) behind that where it is encrypted. With several containers it must be that.
       - The archive is written beside its name, checked to be whole, and then moved into place, with mode C(0600).
-      - It holds the container's memory, and so its passwords and keys.
+      - It holds the container's memory, and so its passwords and keys. See O(encrypt_to).
     type: path
     aliases: [export]
   create_image:
@@ -117,6 +117,26 @@ options:
         Bring both along with the archive.
       - M(ferry.podman.podman_restore) verifies them with O(ferry.podman.podman_restore#module:allowed_signers).
     type: path
+  encrypt_to:
+    description:
+      - Encrypt the archive with the program C(age) to these, each an C(age1...) or a public ssh key as in a C(.pub)
+        file. Only with O(dest).
+      - It is encrypted on its way to the disk, compressed before. Any one of the recipients can read it, and this host
+        cannot unless it has an identity of one. They are tried before anything is touched.
+      - Podman's own copies on the host are not encrypted. It spools the archive for a moment where
+        RV(ferry.podman.podman_checkpoint_info#module:host.temporary_directory) tells, and keeps the checkpoint with
+        the container until that is removed or runs again.
+      - Beside the archive there is then C(ARCHIVE.about) with the archive's digest, CRIU's figures, and the names and
+        IDs of container and image, so that a later run knows what it is. It is not encrypted, and neither is the list
+        of O(sign_key).
+      - M(ferry.podman.podman_restore) reads it with O(ferry.podman.podman_restore#module:decrypt_identity).
+    type: list
+    elements: str
+  encrypt_recipients_file:
+    description:
+      - Path of a file with recipients, one per line, on the host that the module runs on. They are added to those of
+        O(encrypt_to). Only with O(dest).
+    type: path
   retries:
     description:
       - How many more times to try when the dump failed because a client was connecting at that very moment. The
@@ -138,11 +158,13 @@ attributes:
     details:
       - The state is there already, and nothing changes, when a checkpoint has stopped the container and nobody
         started it since. With O(dest) the file there must be a whole checkpoint of this very container, which may be
-        gone by then; with O(create_image) the image must be a checkpoint of a container of that name.
+        gone by then; where it is encrypted, the file C(.about) beside it and the digest in that must say so. It is not
+        seen to whom it is encrypted. With O(create_image) the image must be a checkpoint of a container of that name.
       - O(leave_running) and O(pre_checkpoint) leave the container running, so every run makes a new checkpoint.
 requirements:
   - zstandard, for O(compress=zstd)
   - C(ssh-keygen) of OpenSSH 8.2 or newer, for O(sign_key)
+  - C(age) 1.0 or newer, for O(encrypt_to) and O(encrypt_recipients_file)
 seealso:
   - module: ferry.podman.podman_restore
   - module: ferry.podman.podman_checkpoint_info
@@ -169,6 +191,12 @@ EXAMPLES = r"""
     name: db
     dest: /var/backups/checkpoints/db.tar.zst
     sign_key: /root/.ssh/checkpoints
+
+- name: Take one that only the holder of the key can read
+  ferry.podman.podman_checkpoint:
+    name: db
+    dest: /var/backups/checkpoints/db.tar.zst.age
+    encrypt_to: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p]
 
 - name: Save every running container, and let them run on
   ferry.podman.podman_checkpoint:
@@ -229,6 +257,10 @@ containers:
       type: str
       returned: with O(dest)
       sample: zstd
+    encrypted:
+      description: Whether the archive is encrypted.
+      type: bool
+      returned: with O(dest)
     size:
       description: Bytes of the archive or of the image.
       type: int
@@ -285,6 +317,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import (
     Checkpointer,
     CheckpointRequest,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._encryption import Recipients
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
@@ -305,6 +338,7 @@ def check_options(params: dict, names: list[str]) -> None:
         raise FerryError("ignore_volumes has a meaning only with dest.")
     if params["sign_key"] is not None and not exports:
         raise FerryError("sign_key has a meaning only with dest.")
+    check_recipients(params)
     level, most = params["compress_level"], {"zstd": 19, "gzip": 9, "none": 0}[params["compress"]]
     if level is not None and not 1 <= level <= most:
         raise FerryError(f"compress_level {level} is not from 1 to {most}, the range of {params['compress']}.")
@@ -316,14 +350,28 @@ def check_options(params: dict, names: list[str]) -> None:
         raise FerryError(f"dest must be a directory for several containers; {params['dest']} is none.")
 
 
+def check_recipients(params: dict) -> None:
+    for option in ("encrypt_to", "encrypt_recipients_file"):
+        if params[option] is not None and params["dest"] is None:
+            raise FerryError(f"{option} has a meaning only with dest.")
+    if params["encrypt_to"] == []:
+        # An archive that was meant to be encrypted must not become a plain one.
+        raise FerryError("encrypt_to is empty.", remedy="Name a recipient, or leave the option out.")
+
+
+def recipients_in(params: dict) -> Recipients | None:
+    names, file = params["encrypt_to"], params["encrypt_recipients_file"]
+    return None if names is None and file is None else Recipients(tuple(names or ()), file)
+
+
 def is_directory(path: str) -> bool:
     return path.endswith("/") or os.path.isdir(path)
 
 
 def request_for(params: dict, name: str) -> CheckpointRequest:
-    dest = params["dest"]
+    dest, recipients = params["dest"], recipients_in(params)
     if dest is not None and is_directory(dest):
-        dest = os.path.join(dest, name + EXTENSIONS[params["compress"]])
+        dest = os.path.join(dest, name + EXTENSIONS[params["compress"]] + (".age" if recipients else ""))
     names = (
         "keep",
         "leave_running",
@@ -342,6 +390,7 @@ def request_for(params: dict, name: str) -> CheckpointRequest:
         ignore_volumes=params["ignore_volumes"],
         retries=params["retries"],
         sign_key=params["sign_key"],
+        recipients=recipients,
     )
 
 
@@ -352,6 +401,9 @@ def plan(module: FerryModule, client: LibpodClient, host: HostInfo) -> list:
     if module.params["sign_key"] is not None:
         # A key that does not work must not be found out when the container is frozen.
         sign(b"", module.params["sign_key"])
+    recipients = recipients_in(module.params)
+    if recipients is not None:
+        recipients.check()
     findings: list[_compat.Finding] = []
     steps = []
     for name in names:
@@ -422,6 +474,8 @@ def main() -> None:
             "file_locks": {"type": "bool", "default": False},
             "retries": {"type": "int", "default": 3},
             "sign_key": {"type": "path", "no_log": False},
+            "encrypt_to": {"type": "list", "elements": "str"},
+            "encrypt_recipients_file": {"type": "path"},
         },
         mutually_exclusive=[
             ("name", "all", "latest"),

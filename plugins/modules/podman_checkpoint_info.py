@@ -28,6 +28,12 @@ options:
     type: list
     elements: path
     default: []
+  decrypt_identity:
+    description:
+      - Path of a file with identities of C(age), or of a private ssh key without a passphrase, on the host that the
+        module runs on. It opens those of O(src) that are encrypted; nothing of them is written to the disk in plain
+        text.
+    type: path
   image:
     description: Names or IDs of checkpoint images on the host of the service.
     type: list
@@ -68,6 +74,7 @@ extends_documentation_fragment:
   - ferry.podman._attributes.info_module
 requirements:
   - zstandard, for archives that are compressed with zstd
+  - C(age) 1.0 or newer, for O(decrypt_identity)
 seealso:
   - module: ferry.podman.podman_checkpoint
   - module: ferry.podman.podman_migrate
@@ -217,6 +224,7 @@ archives:
   contains:
     src: {description: Path of the archive., type: str, returned: always}
     compression: {description: How it is compressed., type: str, returned: always, sample: zstd}
+    encrypted: {description: Whether it is encrypted., type: bool, returned: always}
     size: {description: Bytes of the file., type: int, returned: always}
     engine:
       description: What made it, V(podman), V(cri-o) or V(containerd).
@@ -296,11 +304,17 @@ import os
 from collections.abc import Iterator
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
-from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, compression_of, inspect
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, inspect
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._encryption import sealed
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._image import LAYERED, SINGLE
-from ansible_collections.ferry.podman.plugins.module_utils._kubelet import kind_of, readable
+from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
+    CONTAINERD,
+    kind_of,
+    look_at,
+    readable,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, ROOTFS_DIFF, Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
@@ -344,17 +358,27 @@ def describe_move(assessment: Assessment) -> dict:
     return {"findings": findings, "estimate": assessment.estimate.as_dict()}
 
 
-def describe_archive(path: str, limits: Limits, values: bool) -> dict:
-    with Source(path) as source:
-        contents = read(source, limits)
-        described = {"src": path, "compression": compression_of(path), "size": os.path.getsize(path)}
+def describe_archive(path: str, limits: Limits, values: bool, identity: str | None = None) -> dict:
+    with Source(path, identity) as source:
+        contents = read(source, NO_LIMITS, limits)
+        described = {"src": path, "compression": source.compression, "encrypted": source.encrypted}
+        described["size"] = os.path.getsize(path)
     return {**described, **describe_contents(contents, values)}
 
 
-def read(source: Source | Exported, limits: Limits) -> Contents:
-    """Look into an archive, whoever made it; it is held against what one of podman may hold."""
-    with source.stream() as archive, private_file("/var/tmp") as spool:
-        return inspect(Chunks(readable(archive, spool, limits)), limits)
+def read(source: Source | Exported, limits: Limits, spooled: Limits) -> Contents:
+    """Look into an archive, whoever made it; it is held against what one of podman may hold.
+
+    :param spooled: the same for one whose changes must be written to a file to be read.
+    """
+    with source.stream() as begin:
+        kind = look_at(begin, limits).kind
+    with source.stream() as archive:
+        if kind != CONTAINERD:
+            return inspect(archive, limits)
+        encrypted = isinstance(source, Source) and source.encrypted
+        with private_file("/var/tmp") as file, contextlib.closing(sealed(file) if encrypted else file) as spool:
+            return inspect(Chunks(readable(archive, spool, spooled)), spooled)
 
 
 def describe_contents(contents: Contents, values: bool) -> dict:
@@ -395,16 +419,16 @@ def describe_image(module: FerryModule, client: LibpodClient, name: str, limits:
         return stored.summary()
     with Exported(client, stored, limits, "/var/tmp") as image:
         layout = LAYERED if image.is_layered else SINGLE
-        contents = describe_contents(read(image, limits), module.params["environment_values"])
+        contents = describe_contents(read(image, limits, limits), module.params["environment_values"])
     return {**stored.summary(), "layout": layout, "contents": contents}
 
 
 def inform(module: FerryModule) -> None:
-    values = module.params["environment_values"]
-    module.result["archives"] = [describe_archive(path, NO_LIMITS, values) for path in module.params["src"]]
+    values, identity = module.params["environment_values"], module.params["decrypt_identity"]
     with module.client() as client, destination(module) as there:
         info = client.info()
         limits = Limits(size=info.graph_root_size)
+        module.result["archives"] = [describe_archive(path, limits, values, identity) for path in module.params["src"]]
         module.result["images"] = [describe_image(module, client, name, limits) for name in module.params["image"]]
         module.result["host"] = describe_host(module, client, info)
         module.result["containers"] = describe_containers(client, info, module.params["name"], there)
@@ -428,6 +452,7 @@ def main() -> None:
             "src": {"type": "list", "elements": "path", "default": []},
             "image": {"type": "list", "elements": "str", "default": []},
             "image_contents": {"type": "bool", "default": False},
+            "decrypt_identity": {"type": "path"},
             "environment_values": {"type": "bool", "default": False, "no_log": False},
             "destination": {"type": "str"},
             "destination_identity": {"type": "path"},

@@ -52,7 +52,8 @@ options:
     description:
       - Name or ID of a checkpoint image on the host of the service, in any layout of
         M(ferry.podman.checkpoint_image). It is not pulled.
-      - It is read to its end as an archive is, before it is restored. It needs no annotations for that.
+      - It is read to its end as an archive is, before it is restored, and restored as one, with address and log. It
+        needs no annotations for that. C(podman container restore) restores neither from an image.
     type: str
   new_name:
     description:
@@ -191,6 +192,15 @@ options:
   signer:
     description: The one in O(allowed_signers) who must have signed it. By default any of them.
     type: str
+  decrypt_identity:
+    description:
+      - Path of a file with identities of C(age), or of a private ssh key without a passphrase, on the host that the
+        module runs on. It opens O(src) and O(previous) where they are encrypted, see
+        O(ferry.podman.podman_checkpoint#module:encrypt_to).
+      - They are decrypted by C(age) while they are read, and not written to the disk. Podman spools what it gets, and
+        unpacks it, as with every archive.
+      - Whoever knows the recipients can encrypt to them. To know who made the archive, use O(allowed_signers).
+    type: path
   max_size:
     description:
       - How large the archive may be when it is unpacked, as in V(20G).
@@ -227,6 +237,7 @@ attributes:
 requirements:
   - zstandard, for archives that are compressed with zstd
   - C(ssh-keygen) of OpenSSH 8.2 or newer, for O(allowed_signers)
+  - C(age) 1.0 or newer, for O(decrypt_identity)
 seealso:
   - module: ferry.podman.podman_checkpoint
   - name: podman-container-restore
@@ -259,6 +270,11 @@ EXAMPLES = r"""
     policy:
       bind_mounts: [/srv/www]
       capabilities: [NET_BIND_SERVICE, SETUID, SETGID, CHOWN]
+
+- name: Restore from an archive that is encrypted
+  ferry.podman.podman_restore:
+    src: /var/backups/checkpoints/db.tar.zst.age
+    decrypt_identity: /root/checkpoints.key
 
 - name: Restore a copy on another port
   ferry.podman.podman_restore:
@@ -427,7 +443,7 @@ def policy_for(params: dict) -> Policy | None:
 def restore_from_archive(module: FerryModule, restorer: Restorer) -> None:
     params = module.params
     limits = limits_for(params, restorer.host)
-    with Archive(params["src"], params["previous"]) as archive:
+    with Archive(params["src"], params["previous"], params["decrypt_identity"]) as archive:
         contents = inspected(archive, limits, params)
         if archive.signed_by is not None:
             module.result["signed_by"] = archive.signed_by
@@ -446,7 +462,7 @@ def inspected(archive: Archive, limits: Limits, params: dict) -> Contents:
     try:
         return archive.inspect(limits, params["allowed_signers"], params["signer"])
     except ArchiveError:
-        _compat.refuse_blockers(f"Restoring {params['src']}", _compat.foreign_findings(archive.kind))
+        _compat.refuse_blockers(f"Restoring {params['src']}", _compat.foreign_findings(archive.kind(limits)))
         raise
 
 
@@ -466,9 +482,7 @@ def restore_from_image(module: FerryModule, restorer: Restorer) -> None:
     with Exported(restorer.client, Stored(raw), limits, module.params["directory"]) as image:
         contents = looked_into(image, limits, doing)
         subject = _compat.Subject.from_archive(contents)
-        restore_copies(
-            module, restorer, contents, doing, lambda name: image.restore(restorer, subject, contents, name), told
-        )
+        restore_copies(module, restorer, contents, doing, lambda name: image.restore(restorer, subject, name), told)
 
 
 def looked_into(image: Exported, limits: Limits, doing: str) -> Contents:
@@ -616,6 +630,7 @@ def main() -> None:
             },
             "allowed_signers": {"type": "path"},
             "signer": {"type": "str"},
+            "decrypt_identity": {"type": "path"},
             "max_size": {"type": "str"},
             "max_members": {"type": "int", "default": 100000},
             "directory": {"type": "path", "default": "/var/tmp"},
@@ -625,7 +640,12 @@ def main() -> None:
             ("new_name", "tcp_established"),
             ("tcp_established", "tcp_close"),
         ],
-        required_by={"previous": "src", "allowed_signers": "src", "signer": "allowed_signers"},
+        required_by={
+            "previous": "src",
+            "allowed_signers": "src",
+            "signer": "allowed_signers",
+            "decrypt_identity": "src",
+        },
     ).run(restore)
 
 

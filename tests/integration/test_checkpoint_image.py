@@ -123,6 +123,8 @@ def test_layered_image_lies_on_its_base_and_is_restored(pair: tuple[Node, Node],
     below = [layer["digest"] for layer in in_registry(base)["layers"]]
     layers = [layer["digest"] for layer in in_registry(name)["layers"]]
     assert layers[:-2] == below, "the registry has the base image's layers twice"
+    (told,) = source.info(image=[name], image_contents=True).values["images"]
+    assert (told["layout"], told["contents"]["name"]) == ("layered", box.name)
     # Any tool sees the container's files.
     mounted = source.podman("image", "mount", name).strip()
     try:

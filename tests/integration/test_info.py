@@ -78,6 +78,30 @@ def test_archive(host: Node) -> None:
     assert 300_000 <= told["volumes_size"] < 320_000
     assert 200_000 <= told["rootfs_size"] < 220_000
     assert told["created"].startswith("20")
+    listening = {
+        (socket["protocol"], socket["local_port"]) for socket in told["sockets"] if socket["state"] == "listen"
+    }
+    assert ("tcp", 6379) in listening
+    assert "PATH" in told["environment"] and "environment_values" not in told
+
+
+def test_open_connection(host: Node) -> None:
+    box = host.start_on_lan("keeper", command=("1",))
+    with box.connect() as client:
+        here, port = client.getsockname()
+        host.checkpoint(box.name, dest=ARCHIVE, tcp_established=True)
+    (told,) = host.info(src=[ARCHIVE], environment_values=True).values["archives"]
+    (found,) = (socket for socket in told["sockets"] if socket["state"] == "established")
+    assert found == {
+        "protocol": "tcp",
+        "state": "established",
+        "local_address": box.address,
+        "local_port": 7000,
+        "remote_address": here,
+        "remote_port": port,
+        "path": None,
+    }
+    assert told["environment_values"]["PATH"]
 
 
 DAMAGE = """

@@ -596,6 +596,44 @@ def archives(config_json: t.Callable[..., Json]) -> Archives:
     return Archives(config_json)
 
 
+# -- encryption -----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class AgeKey:
+    """Somebody whom age encrypts to; ``identity`` is the path of the private half."""
+
+    identity: str
+    recipient: str
+
+    @classmethod
+    def made(cls, path: pathlib.Path) -> AgeKey:
+        done = subprocess.run(["age-keygen", "-o", str(path)], capture_output=True, text=True, timeout=30, check=True)
+        return cls(str(path), done.stderr.split()[-1])
+
+    def encrypt(self, data: bytes, *options: str) -> bytes:
+        command = ["age", "--recipient", self.recipient, *options]
+        return subprocess.run(command, input=data, capture_output=True, timeout=60, check=True).stdout
+
+    def decrypt(self, path: str | os.PathLike[str]) -> bytes:
+        command = ["age", "--decrypt", "--identity", self.identity, str(path)]
+        return subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+
+
+@pytest.fixture(scope="session")
+def age_keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[AgeKey, AgeKey]:
+    """Ours, and somebody else's."""
+    if shutil.which("age-keygen") is None or shutil.which("age") is None:
+        pytest.skip("needs the program age (tests/lab/apt-packages.txt)")
+    directory = tmp_path_factory.mktemp("age")
+    return AgeKey.made(directory / "ours"), AgeKey.made(directory / "theirs")
+
+
+@pytest.fixture
+def age_key(age_keys: tuple[AgeKey, AgeKey]) -> AgeKey:
+    return age_keys[0]
+
+
 # -- the machine ----------------------------------------------------------------------------------------------
 
 

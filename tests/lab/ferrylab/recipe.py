@@ -15,6 +15,7 @@ TESTING = "forky"
 
 ROOT_PACKAGES = [
     "aardvark-dns",
+    "age",
     "apache2-utils",
     "buildah",
     "busybox-static",

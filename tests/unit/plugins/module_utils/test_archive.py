@@ -178,6 +178,19 @@ def test_garbage_behind_the_end_is_refused(archives, garbage) -> None:
     assert "goes on behind its end" in damaged(archives.checkpoint() + garbage)
 
 
+def test_zeros_without_end_are_refused(archives, monkeypatch) -> None:
+    monkeypatch.setattr(_archive, "MOST_PADDING", 10_000)
+    assert inspected(archives.checkpoint() + bytes(9000))
+    assert "more than 10000 bytes of zeros" in damaged(archives.checkpoint() + bytes(10_001))
+
+
+@every_format
+def test_what_was_rewritten_stays_as_it_is(archives, kind) -> None:
+    # Or no archive would be that of the image that was made of it.
+    once = rewrite(archives.checkpoint(archives.entry("checkpoint/\udcff", b"x"), kind=kind))
+    assert rewrite(once) == once
+
+
 def test_two_archives_in_one_file_are_refused(archives) -> None:
     assert "goes on behind its end" in damaged(archives.checkpoint() + archives.checkpoint())
 

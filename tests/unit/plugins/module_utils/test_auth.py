@@ -101,7 +101,7 @@ def test_other_json(text: str) -> None:
 @pytest.mark.parametrize(
     "damaged",
     [
-        *({"auth": value} for value in ("s3cret", "czNjcmV0", "//8=", 7, ["s3cret"])),
+        *({"auth": value} for value in ("s3cret", "s3crét", "czNjcmV0", "//8=", 7, ["s3cret"])),
         {"username": "me"},
         {**entry("me"), "identitytoken": 7},
         "s3cret",

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import os
 import subprocess
 import tarfile
+import tempfile
 
 import pytest
 
@@ -21,6 +23,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import (
     retried,
     way_back,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._encryption import Recipients, is_encrypted
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     ArchiveError,
@@ -63,7 +66,7 @@ def failing(libpod):
 @pytest.fixture
 def checkpointer(client, make_host):
     def make(dest=None, host=None, **options) -> Checkpointer:
-        names = ("compression", "compress_level", "ignore_volumes", "retries", "sign_key")
+        names = ("compression", "compress_level", "ignore_volumes", "retries", "sign_key", "recipients")
         how = {name: options.pop(name) for name in names if name in options}
         request = CheckpointRequest(CheckpointOptions(**options), dest=dest and str(dest), **how)
         return Checkpointer(client, host or make_host(), request)
@@ -325,6 +328,81 @@ def test_archive_is_signed(checkpointer, podman, make_container, archives, tmp_p
         signing.done_before("web", None)
 
 
+@pytest.fixture
+def encrypting(checkpointer, age_key, tmp_path):
+    """Encrypts to somebody whose identity it does not have."""
+    return checkpointer(tmp_path / "web.age", compression="gzip", recipients=Recipients((age_key.recipient,)))
+
+
+def test_encrypted_archive_is_signed_as_what_is_in_it(
+    checkpointer, podman, make_container, archives, tmp_path, key, age_key
+) -> None:
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint()))
+    dest = tmp_path / "web.age"
+    recipients = Recipients((age_key.recipient,))
+    result = checkpointer(dest, compression="gzip", sign_key=key, recipients=recipients).run(make_container())
+    assert result["encrypted"] and result["size"] == dest.stat().st_size
+    text, _signer = signed_list(str(dest), str(tmp_path / "allowed"), None)
+    inspect(io.BytesIO(gzip.decompress(age_key.decrypt(dest))), witness=Comparer(text))
+    for path in tmp_path.glob("web.age*"):
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert b"PPPP" not in path.read_bytes()
+
+
+def test_encrypted_archive_is_known_again(encrypting, podman, make_container, archives, tmp_path) -> None:
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint()))
+    made = encrypting.run(make_container())
+    for name in ("web", ID):
+        found = encrypting.done_before(name, None)
+        assert found == {key: made[key] for key in found} and found["compression"] == "gzip"
+    assert encrypting.done_before("web", make_container("exited"))["id"] == ID
+    assert encrypting.done_before("web", make_container()) is None, "it runs, and is made anew"
+    assert encrypting.done_before("other", None) is None
+    assert encrypting.done_before("web", make_container("exited", Id="3d" * 32)) is None
+
+
+@pytest.mark.parametrize("about", [None, b"garbage", b"[]", b"{}", b'{"digest": "sha256:0"}'])
+def test_encrypted_archive_that_nobody_knows_is_not_taken_for_ours(
+    encrypting, podman, make_container, archives, tmp_path, about
+) -> None:
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint()))
+    encrypting.run(make_container())
+    note = tmp_path / "web.age.about"
+    if about is None:
+        note.unlink()
+    else:
+        note.write_bytes(about)
+    with pytest.raises(FerryError, match="is there already and encrypted, and .*about does not tell.*Move it away"):
+        encrypting.done_before("web", None)
+
+
+def test_pre_checkpoint_is_never_done_before(checkpointer, podman, make_container, archives, tmp_path, age_key) -> None:
+    podman.on(CHECKPOINT, podman.archive(archives.pre_checkpoint()))
+    recipients = Recipients((age_key.recipient,))
+    encrypting = checkpointer(tmp_path / "web.age", pre_checkpoint=True, recipients=recipients)
+    encrypting.run(make_container())
+    assert encrypting.done_before("web", None) is None
+
+
+def test_plain_archive_is_not_taken_for_an_encrypted_one(
+    checkpointer, encrypting, podman, make_container, archives, tmp_path
+) -> None:
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint()))
+    checkpointer(tmp_path / "web.age", compression="none").run(make_container())
+    with pytest.raises(FerryError, match="is there already, and is not encrypted. Move it away"):
+        encrypting.done_before("web", None)
+
+
+def test_age_that_fails_half_way_has_the_container_go_on(
+    encrypting, podman, make_container, archives, tmp_path, programs
+) -> None:
+    programs("age", "head -c 100 >/dev/null; echo 'age: error: disk is gone' >&2; exit 1")
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint()))
+    with pytest.raises(CheckpointFailed, match="age cannot encrypt: disk is gone.*runs again from the same memory"):
+        encrypting.run(make_container())
+    assert os.listdir(tmp_path) == ["programs"]
+
+
 def test_archive_without_its_signature_does_not_appear(
     checkpointer, podman, make_container, archives, tmp_path
 ) -> None:
@@ -348,6 +426,24 @@ def test_modified_files_are_in_the_archive(checkpointer, podman, make_container,
         assert tar.extractfile("etc/app.conf").read() == b"changed"
     # Of a container that is stopped by then, and nothing changes any more.
     assert podman.seen.index(CHECKPOINT) < podman.seen.index(CHANGES)
+
+
+def test_copies_of_modified_files_are_encrypted_meanwhile(
+    encrypting, podman, make_container, archives, tmp_path, age_key, monkeypatch
+) -> None:
+    (tmp_path / "root" / "etc").mkdir(parents=True)
+    (tmp_path / "root" / "etc" / "app.conf").write_bytes(b"secret" * 20_000)
+    podman.on(CHECKPOINT, podman.archive(archives.checkpoint()))
+    podman.on(CHANGES, [{"Path": "/etc/app.conf", "Kind": 0}])
+    podman.on(MOUNT, podman.text(200, str(tmp_path / "root")))
+    podman.on(UNMOUNT, 204)
+    # A name, so that it can be looked at.
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_where: open(tmp_path / "scratch", "w+b"))
+    encrypting.run(make_container())
+    scratch = (tmp_path / "scratch").read_bytes()
+    assert len(scratch) > 120_000 and is_encrypted(scratch) and b"secret" not in scratch
+    archive = archives.unpack(gzip.decompress(age_key.decrypt(tmp_path / "web.age")))
+    assert b"secret" * 20_000 in dict((info.name, data) for info, data in archive)["rootfs-diff.tar"]
 
 
 @pytest.mark.parametrize("option", ["ignore_rootfs", "pre_checkpoint"])

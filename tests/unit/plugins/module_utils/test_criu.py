@@ -26,6 +26,21 @@ every_reader = pytest.mark.parametrize(
 # -- images ---------------------------------------------------------------------------------------------------
 
 
+def test_image_of_nothing_but_entries_takes_little_memory(protobuf, monkeypatch) -> None:
+    monkeypatch.setattr(_criu, "MOST_NOTED", 10)
+    with pytest.raises(ArchiveError, match="more than 10 processes"):
+        _criu.processes(protobuf.image(_criu.PSTREE_MAGIC, *[b""] * 11))
+    with pytest.raises(ArchiveError, match="more than 10 sockets"):
+        _criu.sockets(protobuf.image(_criu.FILES_MAGIC, *[protobuf.message((4, b""))] * 11))
+    assert _criu.sockets(protobuf.image(_criu.FILES_MAGIC, *[protobuf.message((1, 1))] * 11)) == []
+
+
+def test_message_of_nothing_but_kinds_of_fields_is_refused(protobuf) -> None:
+    message = protobuf.message(*((number, 0) for number in range(1, _criu.MOST_KEYS + 2)))
+    with pytest.raises(ArchiveError, match="more than 1000 kinds of fields"):
+        _criu.sockets(protobuf.image(_criu.FILES_MAGIC, message))
+
+
 def test_statistics_of_a_dump(protobuf) -> None:
     dump = protobuf.message((1, 100712), (2, 151034), (3, 70000), (4, 60000), (5, 9000), (6, 17), (7, 2511), (8, 1))
     assert _criu.statistics(protobuf.image(_criu.STATS_MAGIC, protobuf.message((1, dump)), first=0x55105940)) == {

@@ -85,6 +85,7 @@ def test_size_and_digest_are_those_of_the_file(target, compression) -> None:
         "size": len(data),
         "digest": file.digest,
         "compression": compression,
+        "encrypted": False,
     }
 
 

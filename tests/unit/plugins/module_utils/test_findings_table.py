@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[4]
 
 def codes_in_code() -> set[str]:
     found = set()
-    for file in ("_compat.py", "_lint.py", "_policy.py", "_signature.py", "_verdicts.py"):
+    for file in ("_compat.py", "_encryption.py", "_lint.py", "_policy.py", "_signature.py", "_verdicts.py"):
         tree = ast.parse((ROOT / "plugins/module_utils" / file).read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and is_finding(node.func):
@@ -25,7 +25,10 @@ def codes_in_code() -> set[str]:
 
 def is_finding(called: ast.expr) -> bool:
     """Whether it makes one: as such, as an error that is one, or through a method that adds what all have."""
-    return getattr(called, "id", "") in ("Finding", "LintError", "Unsigned") or getattr(called, "attr", "") == "_found"
+    return (
+        getattr(called, "id", "") in ("Finding", "LintError", "Locked", "Unsigned")
+        or getattr(called, "attr", "") == "_found"
+    )
 
 
 def constants(code: ast.expr) -> set[str]:

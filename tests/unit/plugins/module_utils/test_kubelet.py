@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
+import os
 import tarfile
 import tempfile
 import typing as t
@@ -20,12 +22,16 @@ from hypothesis import strategies as st
 from ansible_collections.ferry.podman.plugins.module_utils import _archive
 from ansible_collections.ferry.podman.plugins.module_utils._annotations import CRIO, CRIU, as_annotations
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, inspect
-from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
+from ansible_collections.ferry.podman.plugins.module_utils._build import Recipe, built
+from ansible_collections.ferry.podman.plugins.module_utils._criu import CORE_MAGIC
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
     CONTAINERD,
     as_podman,
     kind_of,
     kubelet_facts,
+    look_at,
+    origin_of,
     podman_config,
     podman_spec,
     readable,
@@ -33,6 +39,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import CRIO as CRIOS
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import PODMAN as PODMANS
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits, LintError
+from ansible_collections.ferry.podman.plugins.module_utils._source import Source
+from ansible_collections.ferry.podman.plugins.module_utils._streams import Chunks
 
 Json = dict[str, t.Any]
 
@@ -170,6 +178,27 @@ def test_converted_is_podmans(archives, kubelet) -> None:
     assert kind_of(archives.names(archive), contents.config) == PODMANS
 
 
+def test_origin_is_seen_after_the_conversion(archives, kubelet) -> None:
+    made = {PODMANS: archives.checkpoint(), CRIOS: kubelet.crio(), CONTAINERD: kubelet.containerd()}
+    for kind, archive in made.items():
+        _archive, contents = converted(archive, IMAGE_ID)
+        assert origin_of(contents.sizes, contents.config) == kind
+
+
+def test_image_of_an_image_is_of_the_same_container(archives, kubelet, protobuf, tmp_path) -> None:
+    process = archives.entry("checkpoint/core-1.img", protobuf.image(CORE_MAGIC, protobuf.message((1, 1))))
+    first, second = tmp_path / "theirs.tar", tmp_path / "podmans.tar"
+    first.write_bytes(kubelet.crio(process))
+    second.write_bytes(converted(first.read_bytes(), kind=CRIOS)[0])
+    told = []
+    for path in (first, second):
+        os.utime(path, (0, 0))
+        with Source(str(path)) as source, built(source, Recipe(directory=str(tmp_path))) as image:
+            told.append((image.id, image.annotations))
+    assert told[0] == told[1]
+    assert told[0][1]["io.podman.annotations.checkpoint.name"] == "counter"
+
+
 def test_facts_are_in_the_keys_of_each_engine(archives, kubelet) -> None:
     contents = inspect(io.BytesIO(read(kubelet.crio())))
     facts = kubelet_facts(CRIOS, contents.config, contents.documents["spec.dump"])
@@ -185,7 +214,7 @@ def test_facts_are_in_the_keys_of_each_engine(archives, kubelet) -> None:
     assert "image_id" not in facts
 
 
-@pytest.mark.parametrize("spec", [{}, {"annotations": []}, {"annotations": {"io.kubernetes.pod.name": 7}}])
+@pytest.mark.parametrize("spec", [{}, [], {"annotations": []}, {"annotations": {"io.kubernetes.pod.name": 7}}])
 def test_facts_of_odd_documents_are_left_out(spec) -> None:
     assert kubelet_facts(CRIOS, {"name": "x", "runtime": 7}, spec) == {"engine": "cri-o", "name": "x"}
 
@@ -249,12 +278,48 @@ def test_layer_that_grows_too_large_is_refused(kubelet, archives) -> None:
             use(kubelet.containerd(bomb), limits=Limits(1_000_000))
 
 
+def test_layer_that_is_thrown_away_counts_too(kubelet, archives) -> None:
+    changes = archives.pack([archives.entry("a")])
+    bombs = archives.pack([archives.entry(".wh.a", bytes(3_000_000))]), changes + bytes(3_000_000)
+    for bomb in bombs:
+        with pytest.raises(LintError, match=r"'rootfs-diff.tar' has more than 1000000 bytes"):
+            read(kubelet.containerd(gzip.compress(bomb)), limits=Limits(1_000_000))
+
+
+def test_full_disk_is_no_damage(kubelet) -> None:
+    class Full(io.BytesIO):
+        def write(self, _data: t.Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(FerryError, match="cannot be unpacked: No space left") as error:
+        inspect(t.cast(t.Any, Chunks(readable(io.BytesIO(kubelet.containerd()), Full()))))
+    assert not isinstance(error.value, ArchiveError)
+
+
+def test_name_of_a_whiteout_is_one_in_a_layer_alone(archives, kubelet) -> None:
+    given = [entry for entry in archives.unpack(kubelet.crio()) if entry[0].name != "rootfs-diff.tar"]
+    archive = archives.pack([*given, archives.rootfs_diff(archives.entry("a/.wh.b", b"x"))])
+    found = files(archives, converted(archive, kind=CRIOS)[0])
+    assert archives.names(found["rootfs-diff.tar"]) == ["a/.wh.b"]
+
+
+def test_looking_takes_little_memory_and_time(archives, kubelet) -> None:
+    assert look_at(io.BytesIO(kubelet.crio())).kind == CRIOS
+    large = tarfile.TarInfo("checkpoint/pages-1.img")
+    large.size = 10**15
+    with pytest.raises(LintError, match="more than 1000 bytes"):
+        look_at(io.BytesIO(large.tobuf()), Limits(1000))
+    many = archives.pack([archives.entry(f"checkpoint/{number}") for number in range(11)])
+    with pytest.raises(LintError, match="more than 10 members"):
+        look_at(io.BytesIO(many), Limits(members=10))
+
+
 def test_large_archive_is_refused(kubelet) -> None:
     with pytest.raises(LintError, match="more than 4000 bytes: 'checkpoint/pages-1.img'"):
         converted(kubelet.crio(), limits=Limits(4000))
 
 
-@pytest.mark.parametrize("layer", [b"", b"\x1f\x8b\x08", gzip.compress(bytes(1024))[:-5], b"no tar" * 500])
+@pytest.mark.parametrize("layer", [b"", b"\x1f\x8b\x08", gzip.compress(bytes(1024), mtime=0)[:-5], b"no tar" * 500])
 def test_damaged_layers(kubelet, layer) -> None:
     if layer == b"":
         assert inspect(io.BytesIO(read(kubelet.containerd(layer))))

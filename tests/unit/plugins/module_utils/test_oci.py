@@ -124,3 +124,8 @@ def test_name_is_of_the_entry_alone() -> None:
 def test_id_is_that_of_what_is_in_it() -> None:
     assert image(layer(b"x")).id == image(layer(b"x"), colour="blue").id
     assert image(layer(b"x")).id != image(layer(b"y")).id
+
+
+def test_year_has_four_digits_as_go_wants_it() -> None:
+    made = Image([], "amd64", datetime(1, 1, 1, tzinfo=timezone.utc))
+    assert json.loads(made.config)["created"] == "0001-01-01T00:00:00Z"

@@ -189,6 +189,24 @@ def test_path_that_comes_again_as_something_else_is_refused(archives, kinds) -> 
         layer_of(b"".join(member[kind] for kind in kinds) + END, [])
 
 
+def test_link_to_a_file_that_comes_again_is_refused(archives) -> None:
+    # It is one to the first of them, which a layer cannot have.
+    link = archives.entry("g", type=tarfile.LNKTYPE, linkname="./f")
+    first, last = archives.entry("f", b"first"), archives.entry("f", b"last")
+    with pytest.raises(Inexpressible, match="links to './f', and then has another one"):
+        layer_of(archives.pack([first, link, last]), [])
+    assert names(layer_of(archives.pack([first, last, link]), [])) == ["f", "g"]
+
+
+def test_headers_of_repeats_take_little_memory(archives, monkeypatch) -> None:
+    monkeypatch.setattr(_overlay, "MOST_REPEATED", 5000)
+    directory = archives.entry("d", type=tarfile.DIRTYPE, pax_headers={"comment": "x" * 2000})
+    layer_of(archives.pack([directory] * 9), [])
+    others = [archives.entry(name, type=tarfile.DIRTYPE, pax_headers={"comment": "x" * 2000}) for name in "ef"]
+    with pytest.raises(ArchiveError, match="headers are more than 5000 bytes"):
+        layer_of(archives.pack([directory, *others, directory, *others]), [])
+
+
 def test_as_many_repeats_as_memory_allows(archives, monkeypatch) -> None:
     monkeypatch.setattr(_overlay, "MOST_REPEATS", 2)
     several = [archives.entry(str(number)) for number in range(3)]
@@ -256,6 +274,12 @@ def test_deleted_names_must_be_text(archives) -> None:
 def test_deleted_names_have_a_limit(archives, monkeypatch) -> None:
     monkeypatch.setattr(_overlay, "MOST_DELETED", 20)
     with pytest.raises(ArchiveError, match="deleted names"):
+        foreign(archives, *(archives.entry(f".wh.{number}") for number in range(10)))
+
+
+def test_deleted_names_have_a_number(archives, monkeypatch) -> None:
+    monkeypatch.setattr(_overlay, "MOST_GONE", 9)
+    with pytest.raises(ArchiveError, match="or 9 of them"):
         foreign(archives, *(archives.entry(f".wh.{number}") for number in range(10)))
 
 

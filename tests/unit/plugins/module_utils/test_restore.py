@@ -347,11 +347,10 @@ def test_image_is_restored_by_its_id(restorer, podman, inspect_json) -> None:
 
 def test_failed_restore_of_an_image_is_removed(restorer, podman, inspect_json) -> None:
     podman.on(RESTORE_IMAGE, podman.error(500, "no"))
-    podman.on("GET /containers/copy/json", inspect_json("created"))
+    podman.on(INSPECT, inspect_json("created"))
     with pytest.raises(RestoreFailed):
-        restorer().restore_image(IMAGE["Id"], Contents(), SUBJECT, "Restoring", "copy")
+        restorer().restore_image(IMAGE["Id"], Contents(), SUBJECT, "Restoring")
     assert removed(podman) == [f"/containers/{ID}", "/volumes/data"]
-    assert podman.request(RESTORE_IMAGE).query["name"] == "copy"
 
 
 def test_annotations_are_compared_before_an_image_is_read(restorer, podman) -> None:

@@ -20,8 +20,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import Archiv
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS
 from ansible_collections.ferry.podman.plugins.module_utils._signature import (
     Comparer,
+    Lister,
     Unsigned,
-    list_of,
     sign,
     signed_list,
 )
@@ -30,7 +30,9 @@ pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="need
 
 
 def listed(archive: bytes) -> bytes:
-    return list_of(io.BytesIO(archive))
+    lister = Lister()
+    inspect(io.BytesIO(archive), NO_LIMITS, lister)
+    return bytes(lister.text)
 
 
 def compare(archive: bytes, text: bytes) -> None:

@@ -43,7 +43,9 @@ def test_time_is_read(text: str, hour: int) -> None:
     assert when(text) == datetime(2026, 1, 2, hour, 4, 5, tzinfo=timezone.utc)
 
 
-@pytest.mark.parametrize("text", ["", "None", "yesterday", "2026-01-02"])
+@pytest.mark.parametrize(
+    "text", ["", "None", "yesterday", "2026-01-02", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+01:00"]
+)
 def test_what_is_no_time_is_told(text: str) -> None:
     with pytest.raises(FerryError, match="is not a time"):
         when(text)

@@ -288,6 +288,28 @@ def test_connections_of_killed_runs_are_ended(programs) -> None:
     assert noted.read_text().splitlines()[:4] == ["-O", "exit", "-o", f"ControlPath={abandoned}/control"]
 
 
+def test_directory_is_locked_before_another_run_can_see_it(monkeypatch) -> None:
+    """Else that one would take it for abandoned, and remove it."""
+    before = set(pathlib.Path("/tmp").glob(f"{_transport.SSH_DIRECTORY}*"))
+    flock = _transport.fcntl.flock
+
+    def watched(descriptor: int, operation: int) -> None:
+        assert set(pathlib.Path("/tmp").glob(f"{_transport.SSH_DIRECTORY}*")) == before
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(_transport.fcntl, "flock", watched)
+    path, lock = _transport._locked_directory()
+    try:
+        assert path.startswith(f"/tmp/{_transport.SSH_DIRECTORY}")
+        other = os.open(path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            flock(other, _transport.fcntl.LOCK_EX | _transport.fcntl.LOCK_NB)
+        os.close(other)
+    finally:
+        os.close(lock)
+        os.rmdir(path)
+
+
 def test_connections_of_other_runs_stay(programs) -> None:
     programs("ssh", "exit 0")
     other = SshForward(Endpoint(SOCKET, "node2"), Way(), 600)

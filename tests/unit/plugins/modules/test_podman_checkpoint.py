@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import inspect_file
@@ -29,6 +31,8 @@ DEFAULTS = {
     "file_locks": False,
     "retries": 3,
     "sign_key": None,
+    "encrypt_to": None,
+    "encrypt_recipients_file": None,
 }
 
 
@@ -41,6 +45,9 @@ DEFAULTS = {
         ({"ignore_rootfs": True}, ["web"], "ignore_rootfs has a meaning only with dest or create_image."),
         ({"ignore_volumes": True}, ["web"], "ignore_volumes has a meaning only with dest."),
         ({"sign_key": "/k", "create_image": "x"}, ["web"], "sign_key has a meaning only with dest."),
+        ({"encrypt_to": ["age1x"]}, ["web"], "encrypt_to has a meaning only with dest."),
+        ({"encrypt_recipients_file": "/r"}, ["web"], "encrypt_recipients_file has a meaning only with dest."),
+        ({"encrypt_to": [], "dest": "/a.tar"}, ["web"], "encrypt_to is empty. Name a recipient"),
         ({"ignore_volumes": True, "create_image": "x"}, ["web"], "ignore_volumes has a meaning only with dest."),
         ({"compress_level": 0}, ["web"], "compress_level 0 is not from 1 to 19, the range of zstd."),
         ({"compress_level": 20}, ["web"], "compress_level 20 is not from 1 to 19"),
@@ -166,6 +173,32 @@ def test_archive_is_made_once(run_module, podman, tmp_path) -> None:
     assert inspect_file(str(tmp_path / "web.tar.zst")).config["name"] == "web"
     assert (first["changed"], second["changed"]) == (True, False)
     assert first["digest"] == second["digest"]
+
+
+def test_encrypted_archive_is_made_once(run_module, podman, tmp_path, age_key) -> None:
+    options = {"url": podman.url, "name": "web", "dest": str(tmp_path), "encrypt_to": [age_key.recipient]}
+    planned = run_module(podman_checkpoint, check_mode=True, **options)["containers"][0]
+    assert (planned["dest"], planned["encrypted"]) == (f"{tmp_path}/web.tar.zst.age", True)
+    first = run_module(podman_checkpoint, **options)["containers"][0]
+    second = run_module(podman_checkpoint, **options)["containers"][0]
+    assert (first["changed"], second["changed"]) == (True, False)
+    for key in ("name", "id", "image", "image_id", "dest", "size", "digest", "compression", "encrypted", "statistics"):
+        assert first[key] == second[key], key
+    assert sorted(os.listdir(tmp_path)) == ["web.tar.zst.age", "web.tar.zst.age.about"]
+
+
+def test_bad_recipients_and_missing_age_touch_nothing(run_module, podman, tmp_path, age_key, monkeypatch) -> None:
+    options = {"url": podman.url, "name": "web", "dest": f"{tmp_path}/web.tar"}
+    answers = [
+        run_module(podman_checkpoint, **options, encrypt_to=["age1nobody"]),
+        run_module(podman_checkpoint, **options, encrypt_recipients_file="/nowhere"),
+    ]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answers.append(run_module(podman_checkpoint, **options, encrypt_to=[age_key.recipient]))
+    for answer, said in zip(answers, ("age1nobody", "/nowhere", "The program age is missing on this host.")):
+        assert answer["failed"] and said in answer["msg"]
+    assert {request.method for request in podman.requests} == {"GET"}
+    assert os.listdir(tmp_path) == []
 
 
 def test_refusal_names_every_reason(run_module, podman, inspect_json) -> None:

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
+from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, Limits
 from ansible_collections.ferry.podman.plugins.modules import podman_checkpoint_info
 from ansible_collections.ferry.podman.plugins.modules.podman_checkpoint_info import describe_archive
 
@@ -32,6 +36,19 @@ def test_archive_is_described(archives, tmp_path) -> None:
     assert described["sockets"] is None and "environment_values" not in described
 
 
+def test_encrypted_archives_are_described(archives, tmp_path, age_keys) -> None:
+    ours, theirs = age_keys
+    path = tmp_path / "web.age"
+    path.write_bytes(ours.encrypt(gzip.compress(archives.checkpoint())))
+    described = describe_archive(str(path), NO_LIMITS, False, ours.identity)
+    assert (described["name"], described["compression"], described["encrypted"]) == ("web", "gzip", True)
+    assert described["size"] == path.stat().st_size
+    with pytest.raises(ArchiveError, match="is encrypted, and no identity is given.*as decrypt_identity"):
+        describe_archive(str(path), NO_LIMITS, False)
+    with pytest.raises(ArchiveError, match="web.age: The archive cannot be decrypted: no identity matched"):
+        describe_archive(str(path), NO_LIMITS, False, theirs.identity)
+
+
 def test_values_are_told_when_they_are_asked_for(run_module, libpod, info_json, archives, tmp_path) -> None:
     path = tmp_path / "web.tar"
     spec = archives.entry("spec.dump", b'{"process": {"env": ["PASSWORD=secret"]}}')
@@ -42,6 +59,28 @@ def test_values_are_told_when_they_are_asked_for(run_module, libpod, info_json, 
         (archive,) = answer["archives"]
         assert archive["environment"] == ["PASSWORD"]
         assert archive.get("environment_values") == ({"PASSWORD": "secret"} if values else None)
+
+
+def test_podmans_archive_may_have_the_name_of_a_whiteout_and_takes_no_room(archives, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(podman_checkpoint_info, "private_file", None)
+    path = tmp_path / "web.tar"
+    path.write_bytes(archives.checkpoint(archives.rootfs_diff(archives.entry("a/.wh..wh..opq", b"x"))))
+    assert describe_archive(str(path), NO_LIMITS, values=False)["rootfs_size"] == 2048
+
+
+def test_layer_of_containerd_is_unpacked_as_far_as_there_is_room(archives, tmp_path) -> None:
+    bomb = gzip.compress(archives.pack([archives.entry("zeros", bytes(3_000_000))]))
+    path = tmp_path / "web.tar"
+    config = {"rootfsImageID": "", "rootfsImageRef": "x@sha256:" + "d1" * 32}
+    plain = {
+        key: value for key, value in archives._config(**config).items() if key not in ("rootfsImageID", "staticDir")
+    }
+    members = archives.members(without=["config.dump"])
+    members += [archives.entry("config.dump", json.dumps(plain).encode()), archives.entry("status", b"{}")]
+    path.write_bytes(archives.pack([*members, archives.entry("rootfs-diff.tar", bomb)]))
+    assert describe_archive(str(path), NO_LIMITS, values=False)["engine"] == "containerd"
+    with pytest.raises(ArchiveError, match="more than 1000000 bytes"):
+        describe_archive(str(path), Limits(1_000_000), values=False)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from datetime import datetime, timezone
 
 import pytest
@@ -91,6 +92,7 @@ def test_option_that_the_server_does_not_know_is_refused(client, libpod) -> None
         ({"src": "/a", "tcp_close": True, "tcp_established": True}, "mutually exclusive: tcp_established|tcp_close"),
         ({"image": "x", "previous": "/b"}, "required by 'previous': src"),
         ({"image": "x", "allowed_signers": "/b"}, "required by 'allowed_signers': src"),
+        ({"image": "x", "decrypt_identity": "/b"}, "required by 'decrypt_identity': src"),
         ({"src": "/a", "signer": "me"}, "required by 'signer': allowed_signers"),
     ],
 )
@@ -228,6 +230,24 @@ def test_limits_and_signers_are_asked_for(run_module, podman, archive, options, 
     assert IMPORT not in podman.seen
 
 
+def test_encrypted_archive_is_restored_with_an_identity(
+    run_module, podman, inspect_json, archive, age_keys, tmp_path
+) -> None:
+    ours, theirs = age_keys
+    path = tmp_path / "web.age"
+    path.write_bytes(ours.encrypt(pathlib.Path(archive).read_bytes()))
+    podman.on(IMPORT, appears(podman, inspect_json))
+    refused = [
+        run_module(podman_restore, url=podman.url, src=str(path)),
+        run_module(podman_restore, url=podman.url, src=str(path), decrypt_identity=theirs.identity),
+    ]
+    assert [answer["findings"][0]["code"] for answer in refused] == ["archive_encrypted", "decryption_failed"]
+    assert {request.method for request in podman.requests} == {"GET"}
+    done = run_module(podman_restore, url=podman.url, src=str(path), decrypt_identity=ours.identity)
+    assert done["changed"]
+    assert podman.request(IMPORT).body == pathlib.Path(archive).read_bytes()
+
+
 def test_archive_for_which_there_is_no_room_is_refused(run_module, podman, archive, info_json) -> None:
     podman.on("GET /info", info_json(store={"graphRootAllocated": 1 << 30, "graphRootUsed": (1 << 30) - 5000}))
     answer = run_module(podman_restore, url=podman.url, src=archive)
@@ -270,9 +290,9 @@ TOLD = {"name": "web", "runtime.name": "crun", "rootfsImageID": IMAGE_ID, "rootf
 
 @pytest.fixture
 def saved(podman, archives, protobuf, tmp_path):
-    """Has the host have an image of a checkpoint; returns its ID and the request that restores it by podman alone."""
+    """Has the host have an image of a checkpoint; returns its ID."""
 
-    def have(labels=(), **told) -> tuple[str, str]:
+    def have(labels=(), **told) -> str:
         core = archives.entry("checkpoint/core-1.img", protobuf.image(CORE_MAGIC, protobuf.message((1, 1))))
         layer = Layer.spooled([archives.checkpoint(core)], open(tmp_path / "layer", "w+b"))
         image = Image([layer], "amd64", datetime.now(timezone.utc), {}, dict(labels))
@@ -280,7 +300,7 @@ def saved(podman, archives, protobuf, tmp_path):
         raw = {"Id": image.id, "RepoTags": ["localhost/saved:1"], "Created": "2026-01-01T00:00:00Z"}
         podman.on("GET /images/saved/json", {**raw, "Annotations": annotations})
         podman.on(f"GET /images/{image.id}/get", podman.archive(b"".join(image.layout())))
-        return image.id, f"POST /containers/{image.id}/restore"
+        return image.id
 
     return have
 
@@ -290,17 +310,17 @@ def from_image(run_module, podman, tmp_path, **options):
 
 
 def test_image_is_restored_once(run_module, podman, saved, inspect_json, tmp_path) -> None:
-    _ident, request = saved()
-    podman.on(request, appears(podman, inspect_json))
+    saved()
+    podman.on(IMPORT, appears(podman, inspect_json))
     first = from_image(run_module, podman, tmp_path)
     second = from_image(run_module, podman, tmp_path)
     assert (first["changed"], second["changed"]) == (True, False), first
-    assert podman.seen.count(request) == 1
+    assert podman.seen.count(IMPORT) == 1
 
 
 def test_image_without_annotations_is_one_if_a_checkpoint_is_in_it(run_module, podman, saved, inspect_json, tmp_path):
-    _ident, request = saved(**dict.fromkeys(TOLD))
-    podman.on(request, appears(podman, inspect_json))
+    saved(**dict.fromkeys(TOLD))
+    podman.on(IMPORT, appears(podman, inspect_json))
     assert from_image(run_module, podman, tmp_path)["changed"]
     assert not from_image(run_module, podman, tmp_path)["changed"]
 
@@ -314,14 +334,14 @@ def test_image_without_annotations_is_one_if_a_checkpoint_is_in_it(run_module, p
     ],
 )
 def test_image_of_another_kind_of_host_is_not_read(run_module, podman, saved, tmp_path, told, code) -> None:
-    ident, _request = saved(**told)
+    ident = saved(**told)
     answer = from_image(run_module, podman, tmp_path)
     assert [finding["code"] for finding in answer["findings"]] == [code]
     assert f"GET /images/{ident}/get" not in podman.seen
 
 
 def test_image_that_is_no_checkpoint_is_told(run_module, podman, saved, tmp_path) -> None:
-    ident, _request = saved(**dict.fromkeys(TOLD))
+    ident = saved(**dict.fromkeys(TOLD))
     layer = Layer.spooled([bytes(1024)], open(tmp_path / "other", "w+b"))
     podman.on(
         f"GET /images/{ident}/get",
@@ -333,10 +353,10 @@ def test_image_that_is_no_checkpoint_is_told(run_module, podman, saved, tmp_path
 
 
 def test_image_is_held_against_a_policy(run_module, podman, saved, tmp_path, archives) -> None:
-    _ident, request = saved()
+    saved()
     answer = from_image(run_module, podman, tmp_path, policy={"no_new_privileges": True})
     assert answer["failed"] and answer["findings"], answer
-    assert request not in podman.seen
+    assert IMPORT not in podman.seen
 
 
 def test_missing_image_is_told(run_module, podman) -> None:
