@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import typing as t
@@ -27,6 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     unpacked,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
+from ansible_collections.ferry.podman.plugins.module_utils._digest import Digest
 from ansible_collections.ferry.podman.plugins.module_utils._encryption import (
     HEAD,
     Decryptor,
@@ -135,7 +135,7 @@ class _Digested(io.RawIOBase):
     def __init__(self, file: Reader) -> None:
         self._file = file
         self._begin = b""
-        self._hash = hashlib.sha256()
+        self._digest = Digest()
 
     def readable(self) -> bool:
         return True
@@ -146,10 +146,18 @@ class _Digested(io.RawIOBase):
             self._begin += block
         return self._begin
 
+    def read(self, size: int = -1) -> bytes:
+        # What is inherited would copy each block twice.
+        if size < 0:
+            return self.readall()
+        block, self._begin = self._begin[:size], self._begin[size:]
+        if len(block) < size:
+            block += self._file.read(size - len(block))
+        self._digest.update(block)
+        return block
+
     def readinto(self, buffer: t.Any) -> int:
-        block, self._begin = self._begin[: len(buffer)], self._begin[len(buffer) :]
-        block += self._file.read(len(buffer) - len(block))
-        self._hash.update(block)
+        block = self.read(len(buffer))
         buffer[: len(block)] = block
         return len(block)
 
@@ -157,7 +165,7 @@ class _Digested(io.RawIOBase):
         """Read the rest, and return the digest."""
         while self.read(BLOCK):
             pass
-        return self._hash.hexdigest()
+        return self._digest.hexdigest()
 
 
 class Archive:
