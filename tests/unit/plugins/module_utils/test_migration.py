@@ -237,7 +237,9 @@ def test_failed_restore_leaves_nothing_on_the_destination(move, inspect_json) ->
     error = move.failed()
     assert "CRIU restoring failed: -52" in str(error)
     deleted = ["DELETE /volumes/anonymous", "DELETE /volumes/data"]
-    assert move.destination.seen[2:8] == [IMPORT, "GET /volumes/json", INSPECT, REMOVE, *deleted]
+    seen = move.destination.seen
+    assert sorted(seen[2:4]) == sorted([IMPORT, "GET /volumes/json"])
+    assert seen[4:8] == [INSPECT, REMOVE, *deleted]
     assert move.destination.request(REMOVE).query["force"] == "false"
     assert_it_runs_on_the_source_again(move, error)
 
