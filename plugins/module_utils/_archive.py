@@ -44,6 +44,9 @@ except ImportError:
     ZSTANDARD_IMPORT_ERROR = traceback.format_exc()
 
 BLOCK = 1024 * 1024
+PIECE = 128 * 1024
+"""What is read at once of a tar. For larger ones the memory comes anew from the kernel each time, and takes longer."""
+
 RECORD = 512
 END = bytes(2 * RECORD)
 VOLUME_ROOT = "FERRY.volume.root"
@@ -72,6 +75,9 @@ MOST_PADDING = 64 * BLOCK
 
 MOST_WINDOW = 64 * BLOCK
 """Memory that a decompressor may take; 128 MiB is what zstd asks for with --ultra -22 or --long alone."""
+
+ZSTD_JOB = 2 * BLOCK
+"""What a thread compresses at once; zstd's own choice is four times as much, and keeps several of them for each."""
 
 NO_EXTENDED = (tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 """Headers about all members behind them, which gather in memory and which Go leaves out; engines write none."""
@@ -192,7 +198,10 @@ def compressor(file: t.IO[bytes], compression: str, level: int | None) -> t.IO[b
     if compression == "zstd":
         _need_zstandard("to compress with zstd")
         threads = min(4, os.cpu_count() or 1)
-        writer = zstandard.ZstdCompressor(level=level or 3, threads=threads, write_checksum=True)
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level or 3, threads=threads, job_size=ZSTD_JOB, write_checksum=1
+        )
+        writer = zstandard.ZstdCompressor(compression_params=parameters)
         return t.cast("t.IO[bytes]", writer.stream_writer(file, closefd=False))
     if compression == "gzip":
         return t.cast("t.IO[bytes]", gzip.GzipFile("", "wb", level or 6, file, mtime=0))
@@ -306,7 +315,7 @@ class Member:
         """:raises ArchiveError: if the archive ends inside it."""
         while self._data is not None:
             try:
-                block = self._data.read(BLOCK)
+                block = self._data.read(PIECE)
             except DAMAGED as error:
                 raise ArchiveError(f"The archive is damaged or cut short inside {self.name}: {error}.") from error
             if not block:
@@ -361,7 +370,7 @@ def members(source: Reader) -> Iterator[Member]:
     """
     kind = _Info.of_one_stream()
     try:
-        with tarfile.open(fileobj=t.cast("t.IO[bytes]", source), mode="r|", bufsize=BLOCK, tarinfo=kind) as tar:
+        with tarfile.open(fileobj=t.cast("t.IO[bytes]", source), mode="r|", bufsize=PIECE, tarinfo=kind) as tar:
             while (info := tar.next()) is not None:
                 # Or the list of all members seen would grow with a hostile archive.
                 tar.members = []  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.ferry.podman.plugins.module_utils._annotations import PREFIXES, config_facts
-from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, Reader
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, Reader, rewritten
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._image import SINGLE, image_of, layered, single
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
@@ -93,8 +93,11 @@ class _Builder:
     def image(self, known: Mapping[str, str]) -> Image:
         with self.source.stream() as begin:
             made = look_at(begin, self.recipe.limits)
-        with self.source.stream() as source:
-            layers = self._layers(source, made)
+        if made.kind == PODMAN and self.recipe.layout == SINGLE:
+            layers = [Layer.made(self._archive, self.source.path)]
+        else:
+            with self.source.stream() as source:
+                layers = self._layers(source, made)
         _check_restorable(self.source.path, self.contents)
         architecture = self.contents.architecture
         if architecture is None:
@@ -102,6 +105,12 @@ class _Builder:
         facts = {**known, **config_facts(self.contents.config), **self._kubelets(made), "arch": architecture}
         recipe = self.recipe
         return image_of(layers, recipe.layout, architecture, self.source.modified, facts, recipe.families)
+
+    def _archive(self) -> Iterator[bytes]:
+        """The archive as it is, which can be read again: it need not lie in a file meanwhile."""
+        self.contents = Contents()
+        with self.source.stream() as source:
+            yield from rewritten(source, self.contents, limits=self.recipe.limits)
 
     def _kubelets(self, made: Made) -> Mapping[str, str]:
         """What the kubelet's archive tells, also where it has been an image in between."""

@@ -11,7 +11,6 @@ containers/image ``docker/internal/tarfile/writer.go``.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import typing as t
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     members,
     unpacked,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._digest import Digest
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 from ansible_collections.ferry.podman.plugins.module_utils._oci import COMPRESSED_TYPES, Json, Layer
 from ansible_collections.ferry.podman.plugins.module_utils._streams import Checked, Chunks
@@ -114,7 +114,7 @@ class _Store:
         return name in self._places
 
     def take(self, member: Member) -> None:
-        name, offset, digest = member.name, self._size, hashlib.sha256()
+        name, offset, digest = member.name, self._size, Digest()
         if name in self._places:
             raise ArchiveError(f"The image has {name!r} twice.")
         if self._most is not None and offset + member.info.size > self._most:

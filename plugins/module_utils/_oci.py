@@ -16,9 +16,12 @@ import hashlib
 import json
 import tarfile
 import typing as t
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+
+from ansible_collections.ferry.podman.plugins.module_utils._digest import Digest
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 
 BLOCK = 1024 * 1024
 RECORD = 512
@@ -36,21 +39,34 @@ Json = dict[str, t.Any]
 
 @dataclass(frozen=True)
 class Layer:
-    """A tar in a file, or in a part of one.
+    """A tar in a file, or in a part of one, or one that is made anew each time.
 
-    :param file: open for reading.
+    :param file: open for reading; None for one that is made.
     :param digest: ``sha256:…`` of it, as it lies there.
     :param offset: where in the file it begins.
     :param compression: none, gzip or zstd; what this collection makes is not compressed.
     :param unpacked_digest: of what is in it, if it is compressed.
+    :param make: gives its blocks, if there is no file.
+    :param source: what it is made of, for messages.
     """
 
-    file: t.IO[bytes]
+    file: t.IO[bytes] | None
     digest: str
     size: int
     offset: int = 0
     compression: str = "none"
     unpacked_digest: str | None = None
+    make: Callable[[], Iterator[bytes]] | None = None
+    source: str = ""
+
+    @classmethod
+    def made(cls, make: Callable[[], Iterator[bytes]], source: str) -> Layer:
+        """Make a tar once for its digest, and again whenever it is read; it takes no room meanwhile."""
+        digest, size = Digest(), 0
+        for chunk in make():
+            digest.update(chunk)
+            size += len(chunk)
+        return cls(None, f"sha256:{digest.hexdigest()}", size, make=make, source=source)
 
     @classmethod
     def spooled(cls, chunks: Iterable[bytes], file: t.IO[bytes]) -> Layer:
@@ -73,11 +89,30 @@ class Layer:
         return {"mediaType": COMPRESSED_TYPES[self.compression], "digest": self.digest, "size": self.size}
 
     def blocks(self) -> Iterator[bytes]:
+        """:raises ArchiveError: before the last block, if it is made and is not the same any more."""
+        if self.make is not None:
+            return self._unchanged(self.make())
+        return self._read(t.cast("t.IO[bytes]", self.file))
+
+    def _unchanged(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        digest, size, held = Digest(), 0, b""
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            # An empty chunk would end a body that is sent in chunks.
+            if held and chunk:
+                yield held
+            held = chunk or held
+        if (f"sha256:{digest.hexdigest()}", size) != (self.digest, self.size):
+            raise ArchiveError(f"{self.source} has changed while it was read.")
+        yield held
+
+    def _read(self, file: t.IO[bytes]) -> Iterator[bytes]:
         position, end = self.offset, self.offset + self.size
         while position < end:
             # Another layer of the same file may be read in between.
-            self.file.seek(position)
-            block = self.file.read(min(BLOCK, end - position))
+            file.seek(position)
+            block = file.read(min(BLOCK, end - position))
             if not block:
                 raise EOFError(f"The file of the layer {self.digest} has become shorter.")
             position += len(block)
@@ -92,7 +127,7 @@ class LayerWriter:
 
     def __init__(self, file: t.IO[bytes]) -> None:
         self._file = file
-        self._digest = hashlib.sha256()
+        self._digest = Digest()
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
@@ -166,21 +201,41 @@ class Image:
             }
         )
 
-    def layout(self, name: str | None = None) -> Iterator[bytes]:
+    @property
+    def is_plain(self) -> bool:
+        """Whether no layer is compressed."""
+        return all(layer.compression == "none" for layer in self.layers)
+
+    def layout(self, name: str | None = None, *, with_layers: bool = True) -> Iterator[bytes]:
         """The image as the tar of an OCI layout.
 
         :param name: see ``index``.
+        :param with_layers: or else for who has them already.
         """
         yield from _member("oci-layout", _packed({"imageLayoutVersion": "1.0.0"}))
         yield from _member("index.json", self.index(name))
         for document in (self.manifest, self.config):
             yield from _member(_blob(_digest(document)), document)
-        # Two layers can be the same, and a layout has each blob once.
+        if with_layers:
+            yield from self._layers(_blob)
+        yield bytes(2 * RECORD)
+
+    def docker_archive(self) -> Iterator[bytes]:
+        """The image as docker save writes it, without a name: the same ID, but no annotations."""
+        config = f"{self.id}.json"
+        layers = [_docker_layer(layer.digest) for layer in self.layers]
+        manifest = [{"Config": config, "RepoTags": None, "Layers": layers}]
+        yield from _member("manifest.json", json.dumps(manifest).encode())
+        yield from _member(config, self.config)
+        yield from self._layers(_docker_layer)
+        yield bytes(2 * RECORD)
+
+    def _layers(self, name_of: Callable[[str], str]) -> Iterator[bytes]:
+        # Two layers can be the same, and a tar has each name once.
         for layer in {layer.digest: layer for layer in self.layers}.values():
-            yield _header(_blob(layer.digest), layer.size)
+            yield _header(name_of(layer.digest), layer.size)
             yield from layer.blocks()
             yield _padding(layer.size)
-        yield bytes(2 * RECORD)
 
 
 def _packed(document: Json) -> bytes:
@@ -197,6 +252,10 @@ def _descriptor(kind: str, document: bytes) -> Json:
 
 def _blob(digest: str) -> str:
     return "blobs/" + digest.replace(":", "/")
+
+
+def _docker_layer(digest: str) -> str:
+    return f"{digest.partition(':')[2]}.tar"
 
 
 def _member(name: str, data: bytes) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._annotations import a
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import HostInfo, LibpodClient, RegistryAccess
+from ansible_collections.ferry.podman.plugins.module_utils._loading import load
 from ansible_collections.ferry.podman.plugins.module_utils._oci import RECORD, Image, Layer
 
 REFERENCE = re.compile(
@@ -181,7 +182,7 @@ class RegistryCarrier:
             image = Image([layer], architecture, datetime.now(timezone.utc), describe())
             self.image_id = image.id
             with explained("The disk of the source needs room for the archive four times: see podman info, graphRoot."):
-                self.source.load_image(image.layout(), "Loading the checkpoint as an image on the source")
+                load(self.source, image, "Loading the checkpoint as an image on the source")
         if self.source.image(image.id) is None:
             raise FerryError(
                 f"The checkpoint was loaded on the source as another image than {image.id[:12]}.",

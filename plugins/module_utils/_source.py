@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import typing as t
@@ -27,6 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     unpacked,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._compat import Subject
+from ansible_collections.ferry.podman.plugins.module_utils._digest import Digest
 from ansible_collections.ferry.podman.plugins.module_utils._encryption import (
     HEAD,
     Decryptor,
@@ -39,6 +39,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer
 from ansible_collections.ferry.podman.plugins.module_utils._signature import Comparer, signed_list
+
+P = t.TypeVar("P", bound="_Peeked")
 
 
 class Source:
@@ -75,7 +77,7 @@ class Source:
 
         :raises ArchiveError: if it is not a whole checkpoint, or holds what must not reach podman.
         """
-        with named(self.path), self._opened() as (digested, archive):
+        with named(self.path), self._opened(_Digested) as (digested, archive):
             contents = inspect(archive, limits, witness)
             self._digest = digested.digest()
         return contents
@@ -88,13 +90,13 @@ class Source:
     @contextlib.contextmanager
     def stream(self) -> Iterator[Reader]:
         """Read it from its begin, uncompressed."""
-        with named(self.path), self._opened() as (_digested, archive):
+        with named(self.path), self._opened(_Peeked) as (_peeked, archive):
             yield archive
 
     @contextlib.contextmanager
     def again(self) -> Iterator[tuple[Reader, t.Callable[[], None]]]:
         """Read it once more. The second value must be called at the end, and raises if it has changed meanwhile."""
-        with self._opened() as (digested, archive):
+        with self._opened(_Digested) as (digested, archive):
 
             def check() -> None:
                 if digested.digest() != self._digest:
@@ -103,17 +105,17 @@ class Source:
             yield archive, check
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[tuple[_Digested, Reader]]:
+    def _opened(self, kind: type[P]) -> Iterator[tuple[P, Reader]]:
         """What is in the file, decrypted; and that uncompressed."""
         with contextlib.ExitStack() as stack:
             if self._identity is not None and self.encrypted:
                 decryptor = stack.enter_context(contextlib.closing(Decryptor(self._descriptor, self._identity)))
-                digested = _Digested(t.cast(Reader, decryptor))
+                peeked = kind(t.cast(Reader, decryptor))
             else:
-                digested = _Digested(_Begin(self._descriptor))
-            self.compression = compression_by(digested.begin())
-            file = t.cast("t.IO[bytes]", digested)
-            yield digested, stack.enter_context(unpacked(file, self.compression, self.path))
+                peeked = kind(_Begin(self._descriptor))
+            self.compression = compression_by(peeked.begin())
+            file = t.cast("t.IO[bytes]", peeked)
+            yield peeked, stack.enter_context(unpacked(file, self.compression, self.path))
 
 
 class _Begin:
@@ -129,13 +131,12 @@ class _Begin:
         return block
 
 
-class _Digested(io.RawIOBase):
-    """The digest is of all that a file holds, also of what no decompressor has asked for."""
+class _Peeked(io.RawIOBase):
+    """A file whose first bytes can be looked at before it is read."""
 
     def __init__(self, file: Reader) -> None:
         self._file = file
         self._begin = b""
-        self._hash = hashlib.sha256()
 
     def readable(self) -> bool:
         return True
@@ -146,18 +147,39 @@ class _Digested(io.RawIOBase):
             self._begin += block
         return self._begin
 
+    def read(self, size: int = -1) -> bytes:
+        # What is inherited would copy each block twice.
+        if size < 0:
+            return self.readall()
+        block, self._begin = self._begin[:size], self._begin[size:]
+        if len(block) < size:
+            block += self._file.read(size - len(block))
+        return block
+
     def readinto(self, buffer: t.Any) -> int:
-        block, self._begin = self._begin[: len(buffer)], self._begin[len(buffer) :]
-        block += self._file.read(len(buffer) - len(block))
-        self._hash.update(block)
+        block = self.read(len(buffer))
         buffer[: len(block)] = block
         return len(block)
+
+
+class _Digested(_Peeked):
+    """The digest is of all that a file holds, also of what no decompressor has asked for."""
+
+    def __init__(self, file: Reader) -> None:
+        super().__init__(file)
+        self._digest = Digest()
+
+    def read(self, size: int = -1) -> bytes:
+        block = super().read(size)
+        if size >= 0:
+            self._digest.update(block)
+        return block
 
     def digest(self) -> str:
         """Read the rest, and return the digest."""
         while self.read(BLOCK):
             pass
-        return self._hash.hexdigest()
+        return self._digest.hexdigest()
 
 
 class Archive:

@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import typing as t
 from collections.abc import Iterable
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import DAMAGED
+from ansible_collections.ferry.podman.plugins.module_utils._digest import Digest
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 
 
@@ -50,7 +50,7 @@ class Checked(io.RawIOBase):
         self._file = file
         self._digest = digest
         self._name = name
-        self._found = hashlib.sha256()
+        self._found = Digest()
 
     def readable(self) -> bool:
         return True

@@ -139,6 +139,7 @@ options:
     description:
       - Where O(src), or an image that is read, lies uncompressed meanwhile, on the host that the module runs on, in
         files without names.
+      - An O(src) of Podman's own takes no room there with O(layout=single).
     type: path
     default: /var/tmp
   older_than:
@@ -281,6 +282,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryE
 from ansible_collections.ferry.podman.plugins.module_utils._image import LAYOUT, SINGLE
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient, RegistryAccess
 from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
+from ansible_collections.ferry.podman.plugins.module_utils._loading import load
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._oci import Image
 from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference, advised
@@ -353,7 +355,7 @@ class Images:
             return
         if same is not None:
             image = replace(image, annotations={**(same.raw.get("Annotations") or {}), **image.annotations})
-        self.client.load_image(image.layout(), f"Loading {path} as an image")
+        load(self.client, image, f"Loading {path} as an image")
         if self.client.image(image.id) is None:
             raise FerryError(f"{path} was loaded as another image than {image.id[:12]}.")
 

@@ -49,7 +49,7 @@ def run(*command: str, check: bool = True, stdin: str | None = None, timeout: fl
     return done.stdout
 
 
-def wait_until(question: Callable[[], T], what: str, seconds: float = 20.0) -> T:
+def wait_until(question: Callable[[], T | None], what: str, seconds: float = 20.0) -> T:
     """Ask until the answer is true, and return it."""
     end = time.monotonic() + seconds
     while not (answer := question()):

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.ferry.podman.plugins.module_utils._annotations import CRIO, CRIU, PODMAN, PREFIXES
 from ansible_collections.ferry.podman.plugins.module_utils._build import Recipe, built
 from ansible_collections.ferry.podman.plugins.module_utils._criu import CORE_MAGIC
-from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, Limits
 from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 
@@ -126,6 +126,20 @@ def test_archive_that_is_cut_short_is_refused(archive, tmp_path) -> None:
         made(archive(pack=lambda data: data[:-4000]), tmp_path)
 
 
-def test_directory_that_is_not_there_is_told(archive, tmp_path) -> None:
-    with pytest.raises(FerryError, match="No file can be made in"):
-        made(archive(), tmp_path / "absent")
+def test_podmans_own_archive_takes_no_room(archive, tmp_path) -> None:
+    path = archive()
+    assert made(path, tmp_path / "absent") == made(path, tmp_path)
+
+
+def test_archive_that_changes_meanwhile_is_told(archive, archives, tmp_path) -> None:
+    path = archive()
+    with Source(path) as source, built(source, Recipe(directory=str(tmp_path))) as image:
+        sent = image.docker_archive()
+        next(sent)
+        with open(path, "r+b") as file:
+            data = file.read()
+            offset = data.index(b"checkpoint/inventory.img\0") + 512
+            file.seek(offset)
+            file.write(bytes([data[offset] ^ 1]))
+        with pytest.raises(ArchiveError, match=f"{path} has changed while it was read"):
+            list(sent)

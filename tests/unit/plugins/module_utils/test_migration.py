@@ -109,13 +109,11 @@ def test_container_goes_over_and_leaves(move) -> None:
         "GET /containers/json",
         "DELETE /volumes/data",
     ]
-    assert move.destination.seen == [
-        f"GET /images/{IMAGE_ID}/json",
-        "GET /volumes/json",
-        IMPORT,
-        "GET /volumes/json",
-        *[INSPECT] * 4,
-    ]
+    seen = move.destination.seen
+    assert seen[0] == f"GET /images/{IMAGE_ID}/json"
+    # The end of the archive is held back until the volumes are known, so either of the two may be seen first.
+    assert sorted(seen[1:4]) == sorted(["GET /volumes/json", IMPORT, "GET /volumes/json"])
+    assert seen[4:] == [INSPECT] * 4
     assert result["container"]["name"] == "web"
     assert result["container"]["statistics"] == {"restore_time": 5}
     assert list(result["phases"]) == ["prepare", "freeze", "transfer", "restore", "verify", "commit"]
@@ -239,7 +237,9 @@ def test_failed_restore_leaves_nothing_on_the_destination(move, inspect_json) ->
     error = move.failed()
     assert "CRIU restoring failed: -52" in str(error)
     deleted = ["DELETE /volumes/anonymous", "DELETE /volumes/data"]
-    assert move.destination.seen[2:8] == [IMPORT, "GET /volumes/json", INSPECT, REMOVE, *deleted]
+    seen = move.destination.seen
+    assert sorted(seen[2:4]) == sorted([IMPORT, "GET /volumes/json"])
+    assert seen[4:8] == [INSPECT, REMOVE, *deleted]
     assert move.destination.request(REMOVE).query["force"] == "false"
     assert_it_runs_on_the_source_again(move, error)
 

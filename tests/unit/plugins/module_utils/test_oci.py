@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 from ansible_collections.ferry.podman.plugins.module_utils._oci import NAME, Image, Layer
 
 NOON = datetime(2026, 11, 20, 13, 0, tzinfo=timezone(timedelta(hours=1)))
@@ -64,6 +65,47 @@ def test_everything_in_a_layout_is_found_from_its_index(contents: list[bytes]) -
     assert (config["architecture"], config["os"], config["created"]) == ("arm64", "linux", "2026-11-20T12:00:00Z")
     assert manifest["config"]["digest"] == f"sha256:{made.id}"
     assert len(files) == 4 + len(contents)
+
+
+def test_layout_without_layers_is_for_who_has_them() -> None:
+    made = image(layer(b"x"), colour="blue")
+    whole, rest = unpacked(made.layout()), unpacked(made.layout(with_layers=False))
+    (left_out,) = set(whole) - set(rest)
+    assert whole[left_out] == b"x"
+    assert rest.items() < whole.items()
+
+
+def test_docker_archive_is_the_same_image() -> None:
+    made = image(layer(b"same"), layer(b"other"), layer(b"same"), colour="blue")
+    files = unpacked(made.docker_archive())
+    (listed,) = json.loads(files["manifest.json"])
+    assert hashlib.sha256(files[listed["Config"]]).hexdigest() == made.id
+    assert [files[name] for name in listed["Layers"]] == [b"same", b"other", b"same"]
+    assert listed["RepoTags"] is None
+    assert len(files) == 4
+
+
+def test_plain_is_what_has_no_compressed_layer() -> None:
+    packed = Layer(tempfile.TemporaryFile(), "sha256:1", 1, 0, "zstd", "sha256:2")
+    assert image(layer(b"x")).is_plain
+    assert not image(layer(b"x"), packed).is_plain
+
+
+def test_layer_is_made_anew_each_time() -> None:
+    chunks = [b"one", b"", b"x" * 200_000, b"two"]
+    made = Layer.made(lambda: iter(chunks), "The archive a.tar")
+    assert made.digest == layer(*chunks).digest
+    assert [b"".join(made.blocks()) for _time in range(2)] == [b"".join(chunks)] * 2
+    chunks[-1] = b"owt"
+    seen = []
+    with pytest.raises(ArchiveError, match=r"The archive a\.tar has changed while it was read"):
+        seen.extend(made.blocks())
+    assert not seen or b"owt" not in b"".join(seen)
+
+
+def test_no_block_is_empty() -> None:
+    """It would be the end of a body that is sent in chunks."""
+    assert all(Layer.made(lambda: iter([b"a", b"", b"b"]), "It").blocks())
 
 
 def test_annotations_are_on_manifest_and_index() -> None:

@@ -64,13 +64,15 @@ def of(podman, ident: str) -> str:
 def test_image_is_made_of_the_archive_and_named(run_module, podman, archive) -> None:
     path, ident = archive
     podman.on(FOUND, 404, stored(ident))
-    podman.on(of(podman, ident), stored(ident))
+    podman.on(of(podman, ident), 404, 404, stored(ident))
     podman.on(f"POST /images/{ident}/tag", 201)
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, src=path, max_size="1M")
     assert answer["changed"] and "no image of this name" in answer["reason"]
     assert answer["image"]["id"] == ident
     assert answer["diff"] == {"before": None, "after": ident}
-    assert podman.request("POST /images/load").body.startswith(b"oci-layout\0")
+    first, second = (each.body for each in podman.requests if str(each) == "POST /images/load")
+    assert first.startswith(b"manifest.json\0") and second.startswith(b"oci-layout\0")
+    assert len(second) < len(first)
     assert podman.request(f"POST /images/{ident}/tag").query == {"repo": "registry.example:5000/ferry/web", "tag": "1"}
 
 
