@@ -22,23 +22,23 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/integration"), str(ROOT / "tests/lab")]
 
-from helpers import Node, alone_with, inventory  # noqa: E402
-from images import DOCS, TITLE, node_of  # noqa: E402
+from document import write  # noqa: E402
+from helpers import Node, alone_with, inventory, node_of  # noqa: E402
 
-BEGIN, END = "<!-- begin: drain -->", "<!-- end: drain -->"
 SOURCE, DESTINATIONS = "node2", ("node3", "node4")
 SCRATCH = "/root/bench-drain"
 FACT = "/etc/ansible/facts.d/ferry.fact"
 MOST = 0.5  # of the loop's time
 
-LOOP = """
+LOOP = r"""
 place=0
 for name in {names}; do
     set -- {destinations}
     shift $((place % $#)); place=$((place + 1))
     podman container checkpoint --export {scratch}/$name.tar.zst --tcp-established --file-locks $name >/dev/null
     scp -q {options} {scratch}/$name.tar.zst root@$1:{scratch}/
-    ssh {options} root@$1 podman container restore --import {scratch}/$name.tar.zst --tcp-established --file-locks >/dev/null
+    ssh {options} root@$1 podman container restore --import {scratch}/$name.tar.zst \
+        --tcp-established --file-locks >/dev/null
     podman rm $name >/dev/null
 done
 """
@@ -142,11 +142,13 @@ class Bench:
             raise SystemExit(f"Not all of {names} run on the destinations: {running}")
 
 
-def section(bench: Bench) -> str:
-    loop, playbook, moves = map(statistics.median, (bench.loop, bench.playbook, bench.moves))
-    return f"""\
-{BEGIN}
+def timed(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.1f} s | {min(seconds):.1f} – {max(seconds):.1f}"
 
+
+def section(bench: Bench) -> str:
+    loop, playbook = statistics.median(bench.loop), statistics.median(bench.playbook)
+    return f"""\
 ## Drain
 
 {bench.number} small containers leave one host for two others: by `ansible-playbook ferry.podman.drain` with
@@ -155,29 +157,20 @@ def section(bench: Bench) -> str:
 
 | way | time | spread |
 |---|--:|--:|
-| shell loop | {loop:.1f} s | {min(bench.loop):.1f} – {max(bench.loop):.1f} |
-| playbook, from its start to its end | {playbook:.1f} s | {min(bench.playbook):.1f} – {max(bench.playbook):.1f} |
-| of it, from the first move's begin to the last one's end | {moves:.1f} s | {min(bench.moves):.1f} – {max(bench.moves):.1f} |
+| shell loop | {timed(bench.loop)} |
+| playbook, from its start to its end | {timed(bench.playbook)} |
+| of it, from the first move's begin to the last one's end | {timed(bench.moves)} |
 
-The playbook takes **{playbook / loop:.2f}** times as long as the loop, with the plan, the keys, the mark and the report.
-Each container stands still for {statistics.median(bench.downtimes):.0f} ms (median; at most {max(bench.downtimes)} ms):
-what Ansible does goes on before and after that.
+The playbook takes **{playbook / loop:.2f}** times as long as the loop. Ask, plan, keys, mark and report are in it.
+Each container stands still for {statistics.median(bench.downtimes):.0f} ms (median), at most for
+{max(bench.downtimes)} ms: what Ansible does goes on before and after that.
 
-Medians of {len(bench.loop)} rounds on [the lab](../tests/lab/README.md) with {os.cpu_count()} cores, in each round both,
-one after the other. Do it again with
+Medians of {len(bench.loop)} rounds on [the lab](../tests/lab/README.md) with {os.cpu_count()} cores. In each round both
+run, one after the other. Do it again with
 
     tests/lab/lab up --hosts 4 --flavour mixed
     make bench-drain
-
-{END}
 """
-
-
-def merged(before: str, text: str) -> str:
-    if BEGIN not in before:
-        return f"{(before or TITLE).rstrip()}\n\n{text}"
-    head, _, rest = before.partition(BEGIN)
-    return head + text + rest.partition(f"{END}\n")[2]
 
 
 def main() -> int:
@@ -200,8 +193,7 @@ def main() -> int:
     text = section(bench)
     print(text)
     if not options.short:
-        before = DOCS.read_text(encoding="utf-8") if DOCS.exists() else ""
-        DOCS.write_text(merged(before, text), encoding="utf-8")
+        write("drain", text)
     return int(statistics.median(bench.playbook) > MOST * statistics.median(bench.loop))
 
 
