@@ -278,12 +278,22 @@ class Container:
         return t.cast("str | None", ((self.raw.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir"))
 
     @property
+    def lower_directories(self) -> list[str]:
+        """Those of the image's layers, the topmost first, with the storage driver overlay."""
+        found = ((self.raw.get("GraphDriver") or {}).get("Data") or {}).get("LowerDir") or ""
+        return [path for path in str(found).split(":") if path]
+
+    @property
     def mounts(self) -> list[Json]:
         return self.raw.get("Mounts") or []
 
     @property
     def labels(self) -> dict[str, str]:
         return self.raw["Config"].get("Labels") or {}
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return self.raw["Config"].get("Annotations") or {}
 
     @property
     def runtime(self) -> str:
@@ -584,10 +594,14 @@ class LibpodClient:
 
     def copy_in(self, container: Container, path: str, archive: bytes) -> None:
         """Unpack a tar into a directory of a container, with the owners that it has."""
+        self.copy_in_chunks(container, path, iter([archive]))
+
+    def copy_in_chunks(self, container: Container, path: str, chunks: t.Iterable[bytes]) -> None:
+        """The same for a stream. If it raises, the server never sees its end and fails."""
         doing = f"Writing into {path} of container {container.name}"
         # Without this parameter everything would be given to the container's user.
         params = {"path": path, "copyUIDGID": "false"}
-        self._request("PUT", f"/containers/{container.id}/archive", doing, params=params, body=iter([archive]))
+        self._request("PUT", f"/containers/{container.id}/archive", doing, params=params, body=chunks)
 
     def export_rootfs(self, container: Container) -> Stream:
         """A tar of the container's whole root filesystem, with its owners."""
@@ -625,6 +639,28 @@ class LibpodClient:
         doing = f"Creating container {spec.get('name', '')}"
         return str(self._json(self._request("POST", "/containers/create", doing, json_body=spec), doing)["Id"])
 
+    def start(self, container: Container) -> None:
+        """Start it; nothing happens if it runs.
+
+        :raises ApiError: if its process could not be started; it has not run then.
+        """
+        self._request("POST", f"/containers/{container.id}/start", f"Starting container {container.name}")
+
+    def initialize(self, container: Container) -> None:
+        """Prepare everything for its process: mounts, network, cgroup. The process itself does not run yet."""
+        self._request("POST", f"/containers/{container.id}/init", f"Preparing container {container.name}")
+
+    def stop(self, container: Container) -> None:
+        """Stop it by its own signal, and after its own timeout by force; nothing happens if it does not run."""
+        params = {"ignore": "true"}
+        self._request("POST", f"/containers/{container.id}/stop", f"Stopping container {container.name}", params=params)
+
+    def commit(self, container: Container, repository: str, tag: str) -> str:
+        """Make an image of its root filesystem, with owners and deletions, and return the ID."""
+        params = {"container": container.id, "repo": repository, "tag": tag, "pause": "false", "format": "oci"}
+        doing = f"Making an image of the files of container {container.name}"
+        return str(self._json(self._request("POST", "/commit", doing, params=params), doing)["Id"])
+
     def events(self, container_id: str) -> list[Json]:
         """What the host remembers of a container, oldest first, also of one that is gone; ``Action`` and ``Actor``."""
         params = {"stream": "false", "since": "1", "filters": json.dumps({"container": [container_id]})}
@@ -635,12 +671,13 @@ class LibpodClient:
         except ValueError:
             raise ProtocolError(f"{doing} at {self.transport.url}: the answer is not JSON.") from None
 
-    def remove_container(self, name: str, *, force: bool = True) -> None:
-        """Remove it and its anonymous volumes; nothing happens if it is not there.
+    def remove_container(self, name: str, *, force: bool = True, volumes: bool = True) -> None:
+        """Remove it; nothing happens if it is not there.
 
         :param force: even if it runs.
+        :param volumes: its anonymous volumes too.
         """
-        params = {"force": "true" if force else "false", "ignore": "true", "volumes": "true"}
+        params = {"force": "true" if force else "false", "ignore": "true", "volumes": "true" if volumes else "false"}
         self._request("DELETE", f"/containers/{_part(name)}", f"Removing container {name}", params=params)
 
     def pause(self, container: Container) -> None:
@@ -760,6 +797,14 @@ class LibpodClient:
 
     def volume(self, name: str) -> Json | None:
         return self._find(f"/volumes/{_part(name)}/json", f"Inspecting volume {name}")
+
+    def create_volume(self, volume: Json) -> None:
+        """:param volume: as another host's volume inspect call answers.
+
+        :raises ApiError: if there is one of that name.
+        """
+        kept = {key: volume[key] for key in ("Name", "Driver", "Labels", "Options") if volume.get(key)}
+        self._request("POST", "/volumes/create", f"Creating volume {volume['Name']}", json_body=kept)
 
     def volume_names(self) -> set[str]:
         found = self._get("/volumes/json", "Listing volumes")

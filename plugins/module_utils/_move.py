@@ -13,12 +13,15 @@ from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _journal
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._cold import ColdEnding, ColdMove
+from ansible_collections.ferry.podman.plugins.module_utils._coldrecovery import ColdRecovery
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container
 from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before, half_removed
+from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN
 
 
 @dataclass
@@ -81,7 +84,8 @@ class Move:
             )
         sides = Side.of(self.source), Side.of(self.destination)
         with uninterrupted():
-            arrived = Recovery(*sides, journal, entry, self.request).run()
+            recovery = ColdRecovery if entry.method == "cold" else Recovery
+            arrived = recovery(*sides, journal, entry, self.request).run()
         self.result["changed"] = True
         if journal.entry is not None:
             raise FerryError(
@@ -94,7 +98,7 @@ class Move:
 
     def _finish(self, arrived: Container) -> None:
         """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept."""
-        remains = None if self.request.keep_source else self.source.find_container(arrived.id)
+        remains = None if self.request.keep_source else self._remains(arrived)
         result = self.result
         result["container"] = described_container(arrived)
         result["location"] = "destination"
@@ -103,23 +107,42 @@ class Move:
         result["diff"] = {"before": {**state, "remains_on": "source"} if remains else state, "after": state}
         if remains is not None and not self.check_mode:
             with uninterrupted():
-                self._migration(remains).ending.commit(remains)
+                self._forget(remains, arrived)
 
-    def _migration(self, container: Container) -> Migration:
+    def _remains(self, arrived: Container) -> Container | None:
+        """What an earlier run has kept; a cold move has made a container with another ID of it."""
+        found = self.source.find_container(arrived.id)
+        origin = arrived.annotations.get(ORIGIN)
+        return found if found is not None or origin is None else self.source.find_container(origin)
+
+    def _forget(self, remains: Container, arrived: Container) -> None:
+        if remains.id == arrived.id:
+            self._live(remains).ending.commit(remains)
+            return
+        sides = Side.of(self.source), Side.of(self.destination)
+        journal = Journal(self.directory, remains.id)
+        journal.begin(kept_entry(remains, self.destination, self.request))
+        ColdEnding(*sides, journal, self.request).commit()
+
+    def _live(self, container: Container) -> Migration:
         sides = Side.of(self.source), Side.of(self.destination)
         return Migration(*sides, container, self.request, Journal(self.directory, container.id))
+
+    def _cold(self, container: Container) -> ColdMove:
+        sides = Side.of(self.source), Side.of(self.destination)
+        return ColdMove(*sides, [container], self.request, Journal(self.directory, container.id))
 
     def _move(self) -> None:
         self.result["location"] = "source"
         container = self.source.container(self.name)
-        migration = self._migration(container)
+        migration = self._cold(container) if self.request.method == "cold" else self._live(container)
         found = migration.assess(rehearse=not self.check_mode)
         self.result["estimate"] = migration.assessment.estimate.as_dict()
         doing = f"Moving container {container.name}"
         findings = [finding.as_dict() for finding in _compat.refuse_warnings(doing, found, force=self.request.force)]
         self.warn([finding for finding in findings if finding["severity"] == "warning"])
         self.result["diff"] = {"before": {"location": "source"}, "after": {"location": "destination"}}
-        moved: Json = {"container": migration.described(), "tcp": migration.tcp, "findings": []}
+        moved = migration.planned()
         if self.check_mode:
             moved["phases"] = [phase for phase in _journal.PHASES if phase != "assess"]
         else:
@@ -127,3 +150,17 @@ class Move:
             self.warn(moved["findings"])
             self.result["location"] = "destination"
         self.result.update(moved, findings=findings + moved["findings"], changed=True)
+
+
+def kept_entry(remains: Container, destination: LibpodClient, request: MoveRequest) -> _journal.Entry:
+    """Of the end of a cold move that had kept the source."""
+    return _journal.Entry(
+        id=remains.id,
+        name=remains.name,
+        image_id=remains.image_id,
+        destination=destination.transport.url,
+        phase="commit",
+        method="cold",
+        volumes=[] if request.ignore_volumes else remains.volumes,
+        members={remains.id: remains.name},
+    )

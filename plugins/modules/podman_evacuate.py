@@ -32,6 +32,11 @@ options:
         description: One of O(destinations[].name).
         type: str
         required: true
+      method:
+        description: As O(ferry.podman.podman_migrate#module:method).
+        type: str
+        choices: [live, cold]
+        default: live
       memory:
         description: Bytes of memory that it has. See O(timeout_per_gib).
         type: int
@@ -148,7 +153,8 @@ moves:
     downtime_ms: {description: As RV(ferry.podman.podman_migrate#module:downtime_ms)., type: int, returned: if it moved}
     bytes: {description: As RV(ferry.podman.podman_migrate#module:bytes)., type: int, returned: if it moved}
     phases: {description: As RV(ferry.podman.podman_migrate#module:phases)., type: raw, returned: if it moved}
-    tcp: {description: As RV(ferry.podman.podman_migrate#module:tcp)., type: str, returned: if it moved}
+    tcp: {description: As RV(ferry.podman.podman_migrate#module:tcp)., type: str, returned: if it moved live}
+    method: {description: As RV(ferry.podman.podman_migrate#module:method)., type: str, returned: if it moved}
     estimate: {description: As RV(ferry.podman.podman_migrate#module:estimate)., type: dict, returned: if it is known}
     container: {description: As RV(ferry.podman.podman_migrate#module:container)., type: dict, returned: if it moved}
     findings:
@@ -175,6 +181,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._evacuation import (
@@ -244,8 +251,9 @@ class Mover:
     def __init__(self, module: FerryModule, ways: Ways) -> None:
         self.module = module
         self.ways = ways
-        self.request = request_of(module.params, module.conceal)
         params = module.params
+        request = request_of(params, module.conceal)
+        self.requests = {entry["name"]: replace(request, method=entry["method"]) for entry in params["moves"]}
         memory = {entry["name"]: entry["memory"] for entry in params["moves"]}
         self.seconds = {
             name: params["timeout"] + size // GIB * params["timeout_per_gib"] for name, size in memory.items()
@@ -274,7 +282,7 @@ class Mover:
                 source,
                 destination,
                 errand.name,
-                self.request,
+                self.requests[errand.name],
                 directory,
                 check_mode=checks,
                 result=result,
@@ -367,6 +375,7 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "destination": {"type": "str", "required": True},
+                    "method": {"type": "str", "choices": ["live", "cold"], "default": "live"},
                     "memory": {"type": "int", "default": 0},
                 },
             },
