@@ -26,6 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils import _compat
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._coldassess import ColdAssessment, Member
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    ApiError,
     FerryError,
     MigrationFailed,
     RestoredAndEnded,
@@ -220,7 +221,7 @@ class ColdMove:
         """:raises FerryError: if a container does not end, or podman does not finish with it."""
         for member in reversed(self.members):
             if member.ran:
-                self.source.client.stop(member.container)
+                stop(self.source.client, member.container)
         for member in self.members:
             settled(self.source.client, member.container)
 
@@ -389,8 +390,10 @@ class ColdEnding:
     def _start_here(self, ident: str) -> None:
         here = self.source.client
         container = here.container(ident)
+        if container.status in ("stopping", "stopped"):
+            # By a service that goes on with what a killed run has asked for.
+            container = settled(here, container)
         if ident in self.entry.ran and container.status not in LIVE:
-            finish_stop(here, container)
             here.start(container)
         settle(here, container)
 
@@ -501,18 +504,29 @@ def verified(client: LibpodClient, ident: str, request: MoveRequest) -> None:
     client.transport.again_if_lost(lambda: verify(client, ident, request, lambda: None, "started"))
 
 
-def settled(client: LibpodClient, container: Container) -> None:
+def stop(client: LibpodClient, container: Container) -> None:
+    """:raises FerryError: if it still runs."""
+    try:
+        client.stop(container)
+    except ApiError:
+        # The removal of --rm is a part of it, and fails because of the hold.
+        if client.container(container.id).status in LIVE:
+            raise
+
+
+def settled(client: LibpodClient, container: Container) -> Container:
     """Wait until podman has finished with a container that was stopped.
 
     :raises FerryError: if it still runs, or its files are still mounted.
     """
-    end = time.monotonic() + SETTLES_WITHIN
+    end = time.monotonic() + SETTLES_WITHIN + container.stop_timeout
     while (now := client.container(container.id)).status not in ("exited", "created"):
         if time.monotonic() > end:
             raise FerryError(f"The container {container.name} is {now.status} after its stop.")
         if now.status == "stopped":
             finish_stop(client, now)
         time.sleep(0.1)
+    return now
 
 
 def points(config: Json) -> list[str]:

@@ -292,6 +292,11 @@ class Container:
         return self.raw["Config"].get("Labels") or {}
 
     @property
+    def stop_timeout(self) -> int:
+        """Seconds that its process has to end by itself."""
+        return int(self.raw["Config"].get("StopTimeout") or 0)
+
+    @property
     def annotations(self) -> dict[str, str]:
         return self.raw["Config"].get("Annotations") or {}
 
@@ -975,5 +980,6 @@ def _api_error(doing: str, response: requests.Response) -> ApiError:
         cause = message = response.text.strip()[:500] or f"HTTP {response.status_code} without a text"
     except requests.RequestException as error:
         cause = message = f"HTTP {response.status_code}, and the text broke off: {error}"
-    kind = NotFound if response.status_code == 404 else ApiError
+    # Of a container that is being removed podman says that it is not there, as its own error.
+    kind = NotFound if response.status_code == 404 or cause == "no such container" else ApiError
     return kind(f"{doing} failed: {message}.", status=response.status_code, cause=cause)
