@@ -51,7 +51,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._provision import (
     make_networks,
     remove_networks,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._recreate import Recipe, differences, find_made
+from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN, Recipe, differences, find_made
 from ansible_collections.ferry.podman.plugins.module_utils._rootfs import differs_from_image
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import drop_hold, finish_stop, hold, settle
 from ansible_collections.ferry.podman.plugins.module_utils._transport import same_service
@@ -67,22 +67,31 @@ LIVE = ("running", "paused", "stopping")
 
 
 class ColdMove:
-    """The cold move of one container.
+    """The cold move of one container, or of a pod.
 
     :param containers: those that move as one, in the order in which they start.
+    :param pod: the pod that they make up, as inspected.
     """
 
     def __init__(
-        self, source: Side, destination: Side, containers: list[Container], request: MoveRequest, journal: Journal
+        self,
+        source: Side,
+        destination: Side,
+        containers: list[Container],
+        request: MoveRequest,
+        journal: Journal,
+        pod: Json | None = None,
     ) -> None:
         self.source = source
         self.destination = destination
         self.request = request
         self.journal = journal
-        self.assessment = ColdAssessment(source, destination, containers, request)
+        self.pod = pod
+        self.assessment = ColdAssessment(source, destination, containers, request, pod)
         self.progress = Progress(journal, request.bandwidth)
         self.ending = ColdEnding(source, destination, journal, request)
-        self.filler = Filler(destination.client, containers[0].id, containers[0].image_id)
+        self._key = str(pod["Id"]) if pod is not None else containers[0].id
+        self.filler = Filler(destination.client, self._key, containers[0].image_id)
         self._stage = Stage.HERE
 
     @property
@@ -97,7 +106,13 @@ class ColdMove:
 
     def planned(self) -> Json:
         """What is known of the move before it begins."""
-        return {"container": described_container(self.members[0].container), "method": "cold", "findings": []}
+        return {**self._described([member.container for member in self.members]), "method": "cold", "findings": []}
+
+    def _described(self, containers: list[Container]) -> Json:
+        told: Json = {"container": described_container(containers[0])}
+        if self.pod is not None:
+            told.update(pod=str(self.pod["Name"]), containers=[described_container(each) for each in containers])
+        return told
 
     def run(self) -> Json:
         """Move it, and return what the module returns.
@@ -109,7 +124,7 @@ class ColdMove:
             made, downtime = self._carried()
             findings = self._after()
         return {
-            "container": described_container(made[0]),
+            **self._described(made),
             "downtime_ms": downtime,
             "bytes": self.progress.sent,
             "phases": self.progress.phases,
@@ -134,8 +149,9 @@ class ColdMove:
     def _entry(self) -> Entry:
         first = self.members[0].container
         return Entry(
-            id=first.id,
-            name=first.name,
+            id=self._key,
+            name=str(self.pod["Name"]) if self.pod is not None else first.name,
+            pod=str(self.pod["Name"]) if self.pod is not None else "",
             image_id=first.image_id,
             destination=self.destination.client.transport.url,
             phase="prepare",
@@ -167,19 +183,45 @@ class ColdMove:
 
         It must not stay: with its restart policy a boot of the destination would start it.
         """
+        there = self.destination.client
+        found = self._made_pod()
+        made = []
         for member in self.members:
-            container, fields = self._made(member.recipe(anonymous=self.assessment.anonymous), self._base(member))
-            self.destination.client.remove_container(container.id, volumes=self.request.ignore_volumes)
-            name = member.container.name
-            _compat.refuse_blockers(f"Moving container {name}", _compat.not_the_same(name, fields) if fields else [])
+            container, fields = self._made(self.assessment.recipe(member), self._base(member))
+            made.append(container)
+            found += _compat.not_the_same(member.container.name, fields) if fields else []
+        for container in reversed(made):
+            there.remove_container(container.id, volumes=self.request.ignore_volumes)
+        if self.pod is not None:
+            there.remove_pod(self.pod["Name"], force=False)
+        _compat.refuse_blockers(f"Moving {self._what}", found)
+
+    @property
+    def _what(self) -> str:
+        return f"pod {self.pod['Name']}" if self.pod is not None else f"container {self.members[0].container.name}"
+
+    def _made_pod(self) -> list[_compat.Finding]:
+        """Make the pod, where there is one; what is not the same about it."""
+        recipe, there = self.assessment.pod_recipe, self.destination.client
+        if recipe is None:
+            return []
+        ident = there.create_pod({**recipe.request(), **self._published()})
+        pod = there.pod(ident) or {}
+        infra = there.container(pod["InfraContainerID"]).raw if pod.get("InfraContainerID") else None
+        fields = [field for field in recipe.differences(pod, infra) if not self._published_anew(field)]
+        return _compat.not_the_same(f"of the pod {pod.get('Name')}", fields) if fields else []
 
     def _made(self, recipe: Recipe, image: str) -> tuple[Container, list[str]]:
         """The new container, and the names of the fields in which it differs."""
         there = self.destination.client
-        ident = there.create_container({**recipe.request(image), **self._published()})
+        pod = str(self.pod["Name"]) if self.pod is not None else ""
+        published = self._published() if self.pod is None else {}
+        ident = there.create_container({**recipe.request(image, pod), **published})
         made = there.container(ident)
-        fields = differences(recipe, made.raw)
-        return made, [field for field in fields if not (self.request.publish and "Port" in field)]
+        return made, [field for field in differences(recipe, made.raw) if not self._published_anew(field)]
+
+    def _published_anew(self, field: str) -> bool:
+        return bool(self.request.publish) and "Port" in field
 
     def _published(self) -> Json:
         return {"portmappings": [_port(text) for text in self.request.publish]} if self.request.publish else {}
@@ -222,6 +264,8 @@ class ColdMove:
         for member in reversed(self.members):
             if member.ran:
                 stop(self.source.client, member.container)
+        if self.pod is not None:
+            self.source.client.stop_pod(self.pod["Id"])
         for member in self.members:
             settled(self.source.client, member.container)
 
@@ -254,22 +298,32 @@ class ColdMove:
         """Make and start them."""
         with self.progress.phase("restore", sent=self.progress.sent):
             self._stage = Stage.SENT
+            found = self._made_pod()
+            if found:
+                raise FerryError(found[0].message)
             made = [self._made_whole(member, image, empty) for member, image in zip(self.members, images)]
-            for member, container in zip(self.members, made):
-                if member.ran:
-                    self._start(member, container)
+            self._start_all(made)
             if self.assessment.volumes:
                 self.filler.remove()
         self._stage = Stage.THERE
         return made
 
     def _made_whole(self, member: Member, image: str, empty: frozenset[str]) -> Container:
-        recipe = member.recipe(anonymous=self.assessment.anonymous, not_filled=empty)
-        container, fields = self._made(recipe, image)
+        container, fields = self._made(self.assessment.recipe(member, empty), image)
         if fields:
             name = member.container.name
             raise FerryError(f"The destination's podman made container {name} differently in {', '.join(fields)}.")
         return container
+
+    def _start_all(self, made: list[Container]) -> None:
+        pairs = list(zip(self.members, made))
+        for member, container in pairs if self._any_ran else ():
+            if member.initializes:
+                self._start(member, container)
+                ended_well(self.destination.client, container)
+        for member, container in pairs:
+            if member.ran and not member.initializes:
+                self._start(member, container)
 
     def _start(self, member: Member, container: Container) -> None:
         there = self.destination.client
@@ -333,6 +387,14 @@ class ColdEnding:
         self.destination.client.transport.again_if_lost(lambda: self._remove_made(force))
 
     def _remove_made(self, force: bool) -> None:
+        self._remove_containers(force)
+        there, entry = self.destination.client, self.entry
+        pod = there.pod(entry.pod) if entry.pod else None
+        if pod is not None and (pod.get("Labels") or {}).get(ORIGIN) == entry.id:
+            # What is left of it is its infra container alone, which holds nothing.
+            there.remove_pod(str(pod["Id"]))
+
+    def _remove_containers(self, force: bool) -> None:
         there = self.destination.client
         for container in reversed(list(self.made())):
             if container.status == "created" and is_orphaned(there, container):
@@ -464,6 +526,8 @@ class ColdEnding:
                 if container is not None:
                     self._remove_here(container)
             if not self.entry.keep_source:
+                if self.entry.pod:
+                    here.remove_pod(self.entry.id, force=False)
                 self._remove_volumes(here)
             self._remove_images(here)
             self.destination.client.remove_container(filler_name(self.entry.id), volumes=False)
@@ -527,6 +591,20 @@ def settled(client: LibpodClient, container: Container) -> Container:
             finish_stop(client, now)
         time.sleep(0.1)
     return now
+
+
+def ended_well(client: LibpodClient, container: Container) -> None:
+    """Wait for the end of a container that prepares something for others of its pod.
+
+    :raises FerryError: if it fails, or does not end within the time that an answer may take.
+    """
+    end = time.monotonic() + client.transport.timeout
+    while (now := client.container(container.id)).status in (*LIVE, "stopped"):
+        if time.monotonic() > end:
+            raise FerryError(f"The container {container.name}, which prepares its pod, does not end.")
+        time.sleep(0.1)
+    if now.exit_code != 0:
+        raise FerryError(f"The container {container.name}, which prepares its pod, ended with {now.exit_code}.")
 
 
 def points(config: Json) -> list[str]:

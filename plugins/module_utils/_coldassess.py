@@ -15,7 +15,7 @@ from functools import cached_property
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _verdicts
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
-from ansible_collections.ferry.podman.plugins.module_utils._definition import definition
+from ansible_collections.ferry.podman.plugins.module_utils._definition import definition, pod_definition
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._estimate import Estimate, estimate
 from ansible_collections.ferry.podman.plugins.module_utils._facts import ProcessFacts
@@ -26,9 +26,11 @@ from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_o
 from ansible_collections.ferry.podman.plugins.module_utils._recreate import (
     Recipe,
     fixed_addresses,
+    mounted_at,
     sharing,
     unknown_fields,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._repod import PodRecipe, unknown_pod_fields
 from ansible_collections.ferry.podman.plugins.module_utils._restore import gather_facts
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import find_hold
 
@@ -64,6 +66,11 @@ class Member:
         return self.container.running
 
     @property
+    def initializes(self) -> bool:
+        """Whether it runs to its end before the others of its pod start."""
+        return bool(self.config.get("init_container_type"))
+
+    @property
     def secrets(self) -> list[str]:
         """Names of those that it has as files or in its environment."""
         as_files = [str(secret["name"]) for secret in self.config.get("secrets") or []]
@@ -78,14 +85,25 @@ class ColdAssessment:
     """Everything that the two hosts tell about a cold move before it begins.
 
     :param containers: those that move as one, in the order in which they start.
+    :param pod: the pod that they make up, as inspected.
     """
 
-    def __init__(self, source: Side, destination: Side, containers: list[Container], request: MoveRequest) -> None:
+    def __init__(
+        self,
+        source: Side,
+        destination: Side,
+        containers: list[Container],
+        request: MoveRequest,
+        pod: Json | None = None,
+    ) -> None:
         self.source = source
         self.destination = destination
         self.request = request
         self.members = [Member.of(source, container) for container in containers]
-        wanted = {name for container in containers for name in container.networks}
+        self.pod = pod
+        infra = source.client.find_container(pod["InfraContainerID"]) if pod and pod.get("InfraContainerID") else None
+        self.infra = Member.of(source, infra) if infra is not None else None
+        wanted = {name for member in self._all for name in member.container.networks}
         there = {name: destination.client.network(name) for name in sorted(wanted)}
         self.networks: Mapping[str, tuple[Json | None, Json | None]] = {
             name: (source.client.network(name), network) for name, network in there.items()
@@ -93,15 +111,65 @@ class ColdAssessment:
 
     def findings(self) -> list[_compat.Finding]:
         """Every reason for or against the move, at once."""
-        found = [finding for member in self.members for finding in self._of(member)]
+        found = [*self._pod_findings(), *(finding for member in self._all for finding in self._of(member))]
         if not self.request.ignore_volumes:
             found += self._volume_findings()
-        return found
+        # Containers of a pod share some of the reasons.
+        return list(dict.fromkeys(found))
+
+    @property
+    def _all(self) -> list[Member]:
+        return [*self.members, *([self.infra] if self.infra is not None else [])]
+
+    def _pod_findings(self) -> list[_compat.Finding]:
+        if self.pod is None:
+            inside = [member.container for member in self.members if member.container.pod]
+            names = {str(each.pod): (self.source.client.pod(str(each.pod)) or {}).get("Name") for each in inside}
+            return [
+                finding for each in inside for finding in _compat.pod_move_findings(each, str(names[str(each.pod)]))
+            ]
+        name = str(self.pod["Name"])
+        exists = self.destination.client.pod(name) is not None
+        return _compat.pod_findings(name, unknown_pod_fields(self.pod_config), exists=exists)
+
+    @cached_property
+    def pod_config(self) -> Json:
+        """The definition of the pod; that it cannot be read is told of its containers."""
+        if (
+            self.pod is None
+            or any(member.unreadable for member in self._all)
+            or not self.source.client.transport.is_local
+        ):
+            return {}
+        return pod_definition(self.source.host, str(self.pod["Id"]))
+
+    @property
+    def pod_recipe(self) -> PodRecipe | None:
+        """What the pod is made from."""
+        if self.pod is None:
+            return None
+        infra = self.infra.recipe(anonymous=self.anonymous) if self.infra is not None else None
+        return PodRecipe(self.pod_config, self.pod, infra)
+
+    def recipe(self, member: Member, not_filled: frozenset[str] = frozenset()) -> Recipe:
+        """What one of them is made from.
+
+        :param not_filled: names of volumes that are empty.
+        """
+        return member.recipe(
+            anonymous=self.anonymous,
+            not_filled=not_filled,
+            infra=self.infra.container.id if self.infra is not None else "",
+            inherited=mounted_at(self.infra.config) if self.infra is not None else frozenset(),
+            names={each.container.id: each.container.name for each in self.members},
+        )
 
     def _of(self, member: Member) -> list[_compat.Finding]:
         container, request = member.container, _compat.RestoreRequest(ignore_volumes=self.request.ignore_volumes)
         subject = _compat.Subject.from_container(container, self.source.host.podman)
-        subject = replace(subject, secrets=member.secrets)
+        # The infra container of a pod has a root filesystem of podman's own.
+        image_id = subject.image_id or ("infra" if container.is_infra else "")
+        subject = replace(subject, secrets=member.secrets, image_id=image_id)
         facts = replace(
             gather_facts(self.destination.client, self.destination.host, subject, request),
             taken_addresses=self._taken(member),
@@ -119,15 +187,18 @@ class ColdAssessment:
             *_compat.recreate_findings(subject, facts, request),
             *_compat.dependency_findings(container, self._outsiders(member)),
             *_compat.leased_address_findings(self._leased(member)),
-            *_verdicts.cold_findings(self._move_facts(container, facts.image_present), self._options()),
+            *_verdicts.cold_findings(
+                self._move_facts(container, facts.image_present or container.is_infra), self._options()
+            ),
         ]
 
     def _outsiders(self, member: Member) -> list[str]:
         """Names of the containers that it needs and that do not move along."""
         others = {*sharing(member.config), *member.container.dependencies}
-        others -= {each.container.id for each in self.members}
+        others -= {each.container.id for each in self._all}
         found = [self.source.client.find_container(ident) for ident in sorted(others)]
-        return [other.name for other in found if other is not None and not (other.is_infra and other.pod)]
+        # Of a pod that is not named that is told by another finding.
+        return [other.name for other in found if other is not None and not other.is_infra]
 
     def _taken(self, member: Member) -> list[str]:
         """Its fixed addresses that a running container on the destination has."""
@@ -196,7 +267,7 @@ class ColdAssessment:
     @cached_property
     def volumes(self) -> dict[str, Json]:
         """All volumes that move along, as inspected; none with ignore_volumes."""
-        names = {name for member in self.members for name in member.container.volumes}
+        names = {name for member in self._all for name in member.container.volumes}
         return (
             {}
             if self.request.ignore_volumes
@@ -217,7 +288,7 @@ class ColdAssessment:
         }
 
     def _volume_findings(self) -> list[_compat.Finding]:
-        own = {member.container.id for member in self.members}
+        own = {member.container.id for member in self._all}
         users: dict[str, list[str]] = {name: [] for name in self.volumes}
         for other in self.source.client.each_container() if users else ():
             for name in set(other.volumes) & set(users):

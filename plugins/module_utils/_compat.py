@@ -497,6 +497,39 @@ def dependency_findings(container: Container, others: list[str]) -> list[Finding
     ]
 
 
+def pod_move_findings(container: Container, pod: str) -> list[Finding]:
+    """:param pod: its name."""
+    return [
+        Finding(
+            "in_pod",
+            f"The container {container.name} is in the pod {pod}, and a cold move takes pods whole.",
+            f"Name the pod: podman_evacuate, pod={pod} for each of its containers.",
+        )
+    ]
+
+
+def pod_findings(name: str, unknown: list[str], *, exists: bool) -> list[Finding]:
+    """Why a pod cannot be made anew on a host.
+
+    :param unknown: fields of its definition that would be lost.
+    :param exists: there is one of that name there.
+    """
+    found = []
+    if unknown:
+        found.append(
+            Finding(
+                "definition_unknown",
+                f"The definition of pod {name} has what cannot be carried over: {', '.join(unknown)}.",
+                "Make it without that.",
+            )
+        )
+    if exists:
+        found.append(
+            Finding("pod_exists", f"There is a pod {name} on the destination.", "Remove or rename it: podman pod rm.")
+        )
+    return found
+
+
 def device_volume_findings(volumes: dict[str, Json]) -> Iterator[Finding]:
     """Volumes that stand for something outside podman.
 

@@ -846,6 +846,30 @@ class LibpodClient:
     def pod(self, name: str) -> Json | None:
         return self._find(f"/pods/{_part(name)}/json", f"Inspecting pod {name}")
 
+    def create_pod(self, spec: Json) -> str:
+        """Create, but do not start; returns the ID."""
+        doing = f"Creating pod {spec['name']}"
+        return str(self._json(self._request("POST", "/pods/create", doing, json_body=spec), doing)["Id"])
+
+    def start_pod(self, name: str) -> None:
+        """Start all of its containers, those for its initialization first and to their end."""
+        self._pod_action("start", name, "Starting")
+
+    def stop_pod(self, name: str) -> None:
+        self._pod_action("stop", name, "Stopping")
+
+    def _pod_action(self, action: str, name: str, doing: str) -> None:
+        self._request("POST", f"/pods/{_part(name)}/{action}", f"{doing} pod {name}")
+
+    def remove_pod(self, name: str, *, force: bool = True) -> None:
+        """Remove it with all of its containers; nothing happens if it is not there.
+
+        :param force: even if they run.
+        """
+        params = {"force": "true" if force else "false"}
+        with contextlib.suppress(NotFound):
+            self._request("DELETE", f"/pods/{_part(name)}", f"Removing pod {name}", params=params)
+
     # -- what a move weighs -----------------------------------------------------------------------------------
 
     def processes(self, container: Container) -> list[tuple[int, int]]:
@@ -933,7 +957,8 @@ class LibpodClient:
             raise self._unreachable(doing, error) from error
         except (Urllib3Error, OSError) as error:
             raise self._unreachable(doing, error) from error
-        if response.status_code >= 300:
+        # 304 says that it runs, or is stopped, already.
+        if response.status_code >= 300 and response.status_code != 304:
             raise _api_error(doing, response)
         return response
 

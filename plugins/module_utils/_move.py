@@ -16,12 +16,17 @@ from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRe
 from ansible_collections.ferry.podman.plugins.module_utils._cold import ColdEnding, ColdMove
 from ansible_collections.ferry.podman.plugins.module_utils._coldrecovery import ColdRecovery
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import (
+    exclusive,
+    exclusive_as,
+    uninterrupted,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container
 from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before, half_removed
 from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import LABEL as HOLD
 
 
 @dataclass
@@ -132,13 +137,20 @@ class Move:
         sides = Side.of(self.source), Side.of(self.destination)
         return ColdMove(*sides, [container], self.request, Journal(self.directory, container.id))
 
+    def _migration(self) -> Migration | ColdMove:
+        container = self.source.container(self.name)
+        return self._cold(container) if self.request.method == "cold" else self._live(container)
+
+    @property
+    def _what(self) -> str:
+        return f"container {self.name}"
+
     def _move(self) -> None:
         self.result["location"] = "source"
-        container = self.source.container(self.name)
-        migration = self._cold(container) if self.request.method == "cold" else self._live(container)
+        migration = self._migration()
         found = migration.assess(rehearse=not self.check_mode)
         self.result["estimate"] = migration.assessment.estimate.as_dict()
-        doing = f"Moving container {container.name}"
+        doing = f"Moving {self._what}"
         findings = [finding.as_dict() for finding in _compat.refuse_warnings(doing, found, force=self.request.force)]
         self.warn([finding for finding in findings if finding["severity"] == "warning"])
         self.result["diff"] = {"before": {"location": "source"}, "after": {"location": "destination"}}
@@ -164,3 +176,71 @@ def kept_entry(remains: Container, destination: LibpodClient, request: MoveReque
         volumes=[] if request.ignore_volumes else remains.volumes,
         members={remains.id: remains.name},
     )
+
+
+@dataclass
+class PodMove(Move):
+    """The same for a pod, whose containers move cold and as one.
+
+    :param name: of the pod, or its ID.
+    """
+
+    def run(self) -> None:
+        """:raises FerryError: saying where the pod is, as far as that is known."""
+        here = self.source.pod(self.name)
+        entry = _journal.find_entry(self.directory, self.name)
+        ident = str(here["Id"]) if here is not None else (entry.id if entry is not None else None)
+        with exclusive_as(self.source, ident, self._what) if ident is not None else contextlib.nullcontext():
+            journal = Journal(self.directory, ident) if ident is not None else None
+            entry = journal.load() if journal is not None else None
+            arrived = self._take_up(journal, entry) if journal is not None and entry is not None else self._there()
+            if arrived is None:
+                self._move()
+            else:
+                self._tell(arrived)
+
+    @property
+    def _what(self) -> str:
+        return f"pod {self.name}"
+
+    def _there(self) -> Container | None:
+        """A container of the pod on the destination, if it was moved before."""
+        here, there = self.source.pod(self.name), self.destination.pod(self.name)
+        moved = there is not None and ORIGIN in (there.get("Labels") or {})
+        if here is not None or there is None or not moved:
+            return None
+        members = members_of(self.destination, there)
+        return members[0] if members else None
+
+    def _tell(self, arrived: Container) -> None:
+        self.result.update(container=described_container(arrived), pod=self.name, location="destination")
+        state = {"location": "destination"}
+        self.result["diff"] = {"before": state, "after": state}
+
+    def _migration(self) -> ColdMove:
+        pod = self.source.pod(self.name)
+        if pod is None:
+            raise FerryError(f"There is no pod {self.name} on the source.", remedy="See podman pod ps.")
+        members = members_of(self.source, pod)
+        if not members:
+            raise FerryError(f"The pod {self.name} has no containers.", remedy="Make it on the destination.")
+        sides = Side.of(self.source), Side.of(self.destination)
+        return ColdMove(*sides, members, self.request, Journal(self.directory, str(pod["Id"])), pod)
+
+
+def members_of(client: LibpodClient, pod: Json) -> list[Container]:
+    """The containers of a pod but its infra container, each after those that it depends on."""
+    found = [client.find_container(each["Id"]) for each in pod.get("Containers") or []]
+    waiting = {each.id: each for each in sorted(filter(None, found), key=lambda each: each.name) if is_member(each)}
+    ordered: list[Container] = []
+    while waiting:
+        ready = [each for each in waiting.values() if not set(each.dependencies) & set(waiting)]
+        # Podman lets no two depend on each other.
+        ordered += ready or list(waiting.values())
+        waiting = {ident: each for ident, each in waiting.items() if each not in ordered}
+    return ordered
+
+
+def is_member(container: Container) -> bool:
+    """Whether it is no infra container, and none that an earlier run has left to hold another one."""
+    return not container.is_infra and HOLD not in container.labels

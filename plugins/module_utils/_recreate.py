@@ -99,6 +99,9 @@ OF_THE_HOST = _names(
 )
 """Fields that podman makes anew for each container."""
 
+OF_INFRA = _names("rootfs rootfs_overlay")
+"""Fields that podman gives the infra container of a pod by itself."""
+
 SPEC_KNOWN = {
     "": _names("ociVersion process root hostname mounts annotations linux"),
     "process": _names(
@@ -129,12 +132,13 @@ LABEL = "io.podman.annotations.label"
 REMOVE = "io.podman.annotations.autoremove"
 REMOVE_IMAGE = "io.podman.annotations.autoremove-image"
 INIT = "io.podman.annotations.init"
-USERNS = "io.podman.annotations.userns"
+SANDBOX = "io.kubernetes.cri-o.SandboxID"
+"""Podman gives it to the containers of a pod: the ID of the infra container."""
 
 
 def unknown_fields(config: Json) -> list[str]:
     """Fields of a definition that this file does not know, and that have a value: they would be lost."""
-    known = MAPPED | OF_THE_HOST | frozenset(AS_IT_IS)
+    known = MAPPED | OF_THE_HOST | frozenset(AS_IT_IS) | (OF_INFRA if config.get("pause") else frozenset())
     found = [name for name, value in config.items() if name not in known and value]
     spec = config.get("spec") or {}
     for part, names in SPEC_KNOWN.items():
@@ -163,6 +167,11 @@ def fixed_addresses(config: Json) -> dict[str, list[str]]:
     return {name: list(options.get("static_ips") or []) for name, options in networks_of(config).items()}
 
 
+def mounted_at(config: Json) -> frozenset[str]:
+    """Paths inside a container where something was asked to be mounted."""
+    return frozenset(config.get("userVolumes") or [])
+
+
 def networks_of(config: Json) -> dict[str, Json]:
     """Options of each network, by its name; podman 6 has a list of another name."""
     ordered = config.get("orderedNetworks")
@@ -181,6 +190,7 @@ class Recipe:
     :param anonymous: names of its volumes that podman has named itself.
     :param not_filled: names of volumes that podman must not fill from the image, because they are empty.
     :param infra: ID of its pod's infra container.
+    :param inherited: paths where that mounts something, which podman gives to all containers of the pod by itself.
     :param names: of containers by their IDs, for what it depends on.
     """
 
@@ -190,6 +200,7 @@ class Recipe:
     anonymous: frozenset[str] = frozenset()
     not_filled: frozenset[str] = frozenset()
     infra: str = ""
+    inherited: frozenset[str] = frozenset()
     names: Mapping[str, str] = field(default_factory=dict)
 
     # -- the request
@@ -234,9 +245,7 @@ class Recipe:
     @property
     def annotations(self) -> dict[str, str]:
         """Those of the container, without the one that this collection adds."""
-        found = dict(self._spec.get("annotations") or {})
-        found.pop(ORIGIN, None)
-        return found
+        return _own_annotations(self._spec.get("annotations") or {})
 
     @property
     def environment(self) -> dict[str, str]:
@@ -256,7 +265,7 @@ class Recipe:
             "unsetenvall": True,
             "terminal": bool(process.get("terminal")),
             "work_dir": process.get("cwd") or "/",
-            "hostname": hostname if hostname not in ("", self.config["id"][:SHORT_ID]) else None,
+            "hostname": hostname if self._names_itself and hostname else None,
             "annotations": {**self.annotations, ORIGIN: self.config["id"]},
             "stop_timeout": self.config.get("stopTimeout", 0),
             "init": True if self.annotations.get(INIT) == "TRUE" else None,
@@ -264,6 +273,11 @@ class Recipe:
             "secret_env": {name: secret["name"] for name, secret in (self.config.get("secret_env") or {}).items()},
             "personality": self._linux.get("personality"),
         }
+
+    @property
+    def _names_itself(self) -> bool:
+        own = str(self._spec.get("hostname") or "") != self.config["id"][:SHORT_ID]
+        return own and not self.config.get("utsNsCtr")
 
     def _life(self) -> Json:
         name, retries = self.policy or (self.config.get("restart_policy"), self.config.get("restart_retries"))
@@ -313,16 +327,20 @@ class Recipe:
 
     def _storage(self) -> Json:
         config = self.config
+        mounts = [mount for mount in self._spec.get("mounts") or [] if self._asked_for(mount)]
         return {
-            "mounts": [mount for mount in self._spec.get("mounts") or [] if self._asked_for(mount)] or None,
-            "volumes": [self._volume(volume) for volume in config.get("namedVolumes") or []] or None,
-            "overlay_volumes": [_overlay(volume) for volume in config.get("overlayVolumes") or []] or None,
-            "image_volumes": [_image_volume(volume) for volume in config.get("ctrImageVolumes") or []] or None,
+            "mounts": [mount for mount in mounts if mount["destination"] not in self.inherited] or None,
+            "volumes": [self._volume(volume) for volume in self._own("namedVolumes")] or None,
+            "overlay_volumes": [_overlay(volume) for volume in self._own("overlayVolumes")] or None,
+            "image_volumes": [_image_volume(volume) for volume in self._own("ctrImageVolumes")] or None,
             "secrets": [_secret(secret) for secret in config.get("secrets") or []] or None,
             "shm_size": config.get("shmSize") if self._own_shm else None,
             "rootfs_propagation": self._linux.get("rootfsPropagation"),
             "read_only_filesystem": True if (self._spec.get("root") or {}).get("readonly") else None,
         }
+
+    def _own(self, kind: str) -> list[Json]:
+        return [volume for volume in self.config.get(kind) or [] if volume["dest"] not in self.inherited]
 
     def _asked_for(self, mount: Json) -> bool:
         """Podman mounts some paths by itself. Of --volumes-from it forgets which ones were asked for."""
@@ -451,6 +469,10 @@ class Recipe:
         return {"log_configuration": {key: value for key, value in found.items() if value is not None}}
 
 
+def _own_annotations(annotations: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in annotations.items() if key not in (ORIGIN, SANDBOX)}
+
+
 def _counts(config: Json, name: str) -> bool:
     value = config.get(name)
     return bool(value) or (name in ZERO_COUNTS and value is not None) or value is False
@@ -543,7 +565,7 @@ def _leaves(raw: Json, above: str) -> Iterator[tuple[str, t.Any]]:
 
 def _settled(name: str, value: t.Any) -> t.Any:
     if name == "Mounts":
-        return sorted((_mount(mount) for mount in value or []), key=repr)
+        return sorted((plain_mount(mount) for mount in value or []), key=repr)
     if name == "HostConfig.Tmpfs":
         return {path: sorted({*options.split(",")} - {"rw"}) for path, options in (value or {}).items()}
     if name == "HostConfig.LogConfig.Size":
@@ -565,7 +587,8 @@ def _plain(value: t.Any) -> t.Any:
     return value
 
 
-def _mount(mount: Json) -> Json:
+def plain_mount(mount: Json) -> Json:
+    """One of an inspect answer, in a form that can be compared."""
     options = [option for option in mount.get("Options") or [] if option != "nocopy"]
     # Where podman keeps a volume is its own affair.
     source = "" if mount.get("Type") == "volume" else mount.get("Source")
@@ -577,8 +600,7 @@ def _compared_otherwise(recipe: Recipe, made: Json) -> dict[str, tuple[t.Any, t.
     request = recipe.request("")
     environment = dict(entry.split("=", 1) for entry in made["Config"].get("Env") or [] if "=" in entry)
     secrets = set(recipe.config.get("secret_env") or {})
-    annotations = {**(made["Config"].get("Annotations") or {})}
-    annotations.pop(ORIGIN, None)
+    annotations = _own_annotations(made["Config"].get("Annotations") or {})
     policy = host.get("RestartPolicy") or {}
     networks = (made.get("NetworkSettings") or {}).get("Networks") or {}
     return {
