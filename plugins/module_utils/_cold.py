@@ -421,7 +421,16 @@ class ColdEnding:
             if name in existing:
                 there.remove_volume(name)
         self._remove_images(there)
+        self._remove_bases(there)
         remove_networks(there, entry.networks)
+
+    def _remove_bases(self, there: LibpodClient) -> None:
+        """An image that is a container's own, made by an earlier cold move, is of no use without it."""
+        for ident in self.entry.members:
+            container = self.source.client.find_container(ident)
+            if container is not None and container.image.startswith(IMAGES):
+                with contextlib.suppress(FerryError):
+                    there.remove_image(container.image)
 
     def _remove_images(self, client: LibpodClient) -> None:
         for ident, name in self.entry.members.items():

@@ -846,6 +846,11 @@ class LibpodClient:
     def pod(self, name: str) -> Json | None:
         return self._find(f"/pods/{_part(name)}/json", f"Inspecting pod {name}")
 
+    def labelled_pod(self, label: str) -> Json | None:
+        """The first pod with a label, given as ``KEY=VALUE``."""
+        found = self._get("/pods/json", "Listing pods", {"filters": json.dumps({"label": [label]})})
+        return self.pod(found[0]["Id"]) if found else None
+
     def create_pod(self, spec: Json) -> str:
         """Create, but do not start; returns the ID."""
         doing = f"Creating pod {spec['name']}"

@@ -205,9 +205,11 @@ class PodMove(Move):
 
     def _there(self) -> Container | None:
         """A container of the pod on the destination, if it was moved before."""
-        here, there = self.source.pod(self.name), self.destination.pod(self.name)
-        moved = there is not None and ORIGIN in (there.get("Labels") or {})
-        if here is not None or there is None or not moved:
+        if self.source.pod(self.name) is not None:
+            return None
+        # By its name, or by the ID that it had on the source.
+        there = self.destination.pod(self.name) or self.destination.labelled_pod(f"{ORIGIN}={self.name}")
+        if there is None or ORIGIN not in (there.get("Labels") or {}):
             return None
         members = members_of(self.destination, there)
         return members[0] if members else None

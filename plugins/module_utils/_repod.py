@@ -49,13 +49,19 @@ FROM_INFRA = {
 }
 """What the request takes from that for the infra container, and what it is called there."""
 
+PAUSE_IMAGE = "localhost/podman-pause:"
+"""What podman makes infra containers from where it does not without an image; its tag is podman's version."""
+
 NOT_COMPARED = (
     *("Id", "Created", "State", "InfraContainerID", "NumContainers", "Containers", "LockNumber", "CgroupPath"),
     *("CreateCommand", "Labels", "mounts", "SharedNamespaces"),
 )
 
 
-OF_NO_MATTER = ("Name", "Config.Labels", "Config.Umask", "Config.sdNotifyMode", "Config.Timezone")
+OF_NO_MATTER = (
+    *("Name", "Rootfs", "Path", "Args", "Config.Env", "Config.Labels", "Config.Umask", "Config.sdNotifyMode"),
+    *("Config.Timezone", "Config.Entrypoint"),
+)
 """Of an infra container, which only waits; the command line sets some for it that the API does not."""
 
 
@@ -110,14 +116,15 @@ class PodRecipe:
     def _infra(self, infra: Recipe) -> Json:
         made = infra.request("")
         config = infra.config
-        name = str(config["name"])
+        name, image = str(config["name"]), str(config.get("rootfsImageName") or "")
+        podmans_own = bool(config.get("defaultPause")) or not image or image.startswith(PAUSE_IMAGE)
         return {
             **{ours: made.get(theirs) for theirs, ours in FROM_INFRA.items()},
             # Podman asks for a default set where there is none.
             "shared_namespaces": self.shared or ["none"],
             "infra_name": name if name != f"{self.config['id'][:SHORT_ID]}-infra" else None,
-            "infra_image": config.get("rootfsImageName"),
-            "infra_command": config.get("entrypoint") if not config.get("defaultPause") else None,
+            "infra_image": None if podmans_own else image,
+            "infra_command": None if podmans_own else config.get("entrypoint"),
             "security_opt": infra.inspected["HostConfig"].get("SecurityOpt") or None,
             "ipcns": made["ipcns"] if made["ipcns"].get("nsmode") == "host" else None,
         }
