@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -465,7 +466,7 @@ class ColdEnding:
             # By a service that goes on with what a killed run has asked for.
             container = settled(here, container)
         if ident in self.entry.ran and container.status not in LIVE:
-            here.start(container)
+            start_again(here, container)
         settle(here, container)
 
     def _cleaned_up(self, failed: bool) -> str:
@@ -585,6 +586,25 @@ def stop(client: LibpodClient, container: Container) -> None:
         # The removal of --rm is a part of it, and fails because of the hold.
         if client.container(container.id).status in LIVE:
             raise
+
+
+def start_again(here: LibpodClient, container: Container) -> None:
+    """Start a container of this machine with the volumes as they are.
+
+    Some podmans give the root of an empty volume another owner and mode at each start (seen with 5.4).
+    """
+    places = [
+        str(mount["Source"]) for mount in container.mounts if mount.get("Type") == "volume" and mount.get("Source")
+    ]
+    before = {place: os.stat(place) for place in places if here.transport.is_local and os.path.isdir(place)}
+    if before:
+        here.initialize(container)
+    for place, status in before.items():
+        with contextlib.suppress(OSError):
+            os.chown(place, status.st_uid, status.st_gid)
+            os.chmod(place, stat.S_IMODE(status.st_mode))
+            os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
+    here.start(container)
 
 
 def settled(client: LibpodClient, container: Container) -> Container:

@@ -91,6 +91,8 @@ class Move:
         with uninterrupted():
             recovery = ColdRecovery if entry.method == "cold" else Recovery
             arrived = recovery(*sides, journal, entry, self.request).run()
+        if arrived is not None:
+            self.result["method"] = entry.method
         self.result["changed"] = True
         if journal.entry is not None:
             raise FerryError(
