@@ -67,7 +67,7 @@ def volume_place(box: Box, name: str) -> str:
 @pytest.fixture
 def cold(pair: tuple[Node, Node]) -> Road:
     for node in pair:
-        node.later("sh", "-c", "rm -rf /var/lib/ferry; podman pod rm --all --force --time 0")
+        node.later("sh", "-c", "rm -rf /var/lib/ferry; podman pod rm --ignore --force --time 0 it-pod")
     return Road(*pair)
 
 
