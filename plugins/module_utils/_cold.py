@@ -265,9 +265,11 @@ class ColdMove:
         for member in reversed(self.members):
             if member.ran:
                 stop(self.source.client, member.container)
-        if self.pod is not None:
-            self.source.client.stop_pod(self.pod["Id"])
-        for member in self.members:
+        infra = self.assessment.infra
+        if infra is not None and infra.ran:
+            # It has the address. Podman leaves it running when it stops a pod with a container that has never run.
+            stop(self.source.client, infra.container)
+        for member in [*self.members, *([infra] if infra is not None else [])]:
             settled(self.source.client, member.container)
 
     def _files(self, member: Member) -> str:
@@ -401,7 +403,9 @@ class ColdEnding:
             if container.status == "created" and is_orphaned(there, container):
                 # The service was killed between making its process and noting so: that waits and has not run.
                 end_orphan(there, container)
-            there.remove_container(container.id, force=force, volumes=False)
+            # One that only prepares its pod may be running.
+            prepares = container.annotations.get(ORIGIN) not in self.entry.ran
+            there.remove_container(container.id, force=force or prepares, volumes=False)
 
     def cleared(self) -> str:
         """Remove every trace on the destination; what is left, as text. The containers must not run there."""

@@ -280,12 +280,8 @@ class ColdAssessment:
 
     @cached_property
     def places(self) -> dict[str, str]:
-        """Where the content of each volume is that is to be copied; that of one on a network is there already."""
-        return {
-            name: str(volume["Mountpoint"])
-            for name, volume in self.volumes.items()
-            if volume.get("Mountpoint") and not (volume.get("Options") or {}).get("type")
-        }
+        """Where the content of each volume is that is to be copied."""
+        return places_of(self.volumes)
 
     def _volume_findings(self) -> list[_compat.Finding]:
         own = {member.container.id for member in self._all}
@@ -299,6 +295,18 @@ class ColdAssessment:
         if self.source.client.transport.is_local:
             found += _compat.attribute_findings(_lost(self.places.values()))
         return found
+
+
+def places_of(volumes: Mapping[str, Json]) -> dict[str, str]:
+    """Where the content of volumes is; that of one on a network is there already, and that of one in memory is not.
+
+    :param volumes: by name, as inspected.
+    """
+    return {
+        name: str(volume["Mountpoint"])
+        for name, volume in volumes.items()
+        if volume.get("Mountpoint") and not (volume.get("Options") or {}).get("type")
+    }
 
 
 NO_MEMORY = ProcessFacts()

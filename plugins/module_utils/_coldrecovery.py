@@ -12,15 +12,24 @@ Afterwards the process may have written data there, and there is no way back tha
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._cold import LIVE, ColdEnding, verified
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, MigrationFailed, RestoredAndEnded
+from ansible_collections.ferry.podman.plugins.module_utils._coldassess import places_of
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    FerryError,
+    MigrationFailed,
+    NotFound,
+    RestoredAndEnded,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._filling import Filler
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container
 from ansible_collections.ferry.podman.plugins.module_utils._migration import PATIENCE
+from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN
 from ansible_collections.ferry.podman.plugins.module_utils._transport import same_service
 
 NOT_BEGUN = ("created", "configured", "initialized")
@@ -57,13 +66,17 @@ class ColdRecovery:
         if self.entry.phase == "commit":
             return self._committed()
         made = self._asked()
-        begun = [container for container in made if container.status not in NOT_BEGUN]
+        begun = [container for container in self._to_run(made) if container.status not in NOT_BEGUN]
         if not begun:
             return self._without_a_start(made)
         ended = [container for container in begun if container.status not in LIVE]
         if ended:
             raise self._ended(ended[0])
         return self._running(made)
+
+    def _to_run(self, made: list[Container]) -> list[Container]:
+        """Those that are started; one that only prepares its pod has ended by then, and may run again."""
+        return [container for container in made if container.annotations.get(ORIGIN) in self.entry.ran]
 
     @property
     def _ending(self) -> ColdEnding:
@@ -100,8 +113,7 @@ class ColdRecovery:
 
     def _may_be_starting(self, made: list[Container]) -> bool:
         """Whether one that is to be started is not yet."""
-        names = {self.entry.members[ident] for ident in self.entry.ran}
-        return any(container.name in names and container.status in NOT_BEGUN for container in made)
+        return any(container.status in NOT_BEGUN for container in self._to_run(made))
 
     def _without_a_start(self, made: list[Container]) -> Container | None:
         whole = len(made) == len(self.entry.members)
@@ -121,30 +133,44 @@ class ColdRecovery:
             # Not by force: it must not be lost if it has come to run meanwhile.
             self._ending.remove_from_destination(force=False)
         except FerryError as error:
-            if any(container.status in LIVE for container in self._ending.made()):
-                return self._running(made)
+            now = list(self._ending.made())
+            if any(container.status in LIVE for container in self._to_run(now)):
+                return self._running(now)
             raise self._ending.nowhere_started(str(error)) from error
         self._ending.undo()
         return None
 
     def _running(self, made: list[Container]) -> Container:
-        names = {self.entry.members[ident] for ident in self.entry.ran}
-        for container in made:
-            if container.name in names:
-                self._verify(container)
+        for container in self._to_run(made):
+            self._verify(container)
         return self._commit(made[0])
 
     def _verify(self, container: Container) -> None:
         client = self.destination.client
         try:
             if container.status in NOT_BEGUN:
-                client.start(container)
+                self._start(container)
             verified(client, container.id, self.request)
         except RestoredAndEnded as error:
             raise self._ended(client.container(container.id)) from error
         except FerryError as error:
             # It may have run there for long, and clients been answered by it: no way back.
             raise self._failed(f"It runs on the destination. {error}", "destination") from error
+
+    def _start(self, container: Container) -> None:
+        """One of a pod whose other containers run already."""
+        client = self.destination.client
+        found = {
+            name: self.source.client.volume(name) or {} for name in self.entry.volumes if name in container.volumes
+        }
+        places = places_of(found)
+        if places:
+            client.initialize(container)
+            filler = Filler(client, self.entry.id, self.entry.image_id)
+            with contextlib.suppress(NotFound):
+                filler.has(self.entry.volumes)
+                filler.set_roots(places)
+        client.start(container)
 
     def _ended(self, container: Container) -> MigrationFailed:
         return self._failed(
@@ -175,7 +201,8 @@ class ColdRecovery:
         )
 
     def _failed(self, text: str, location: str) -> MigrationFailed:
+        entry = self.entry
+        what = f"pod {entry.pod}" if entry.pod else f"container {entry.name}"
         return MigrationFailed(
-            f"An earlier move of container {self.entry.name} was cut off in the phase {self.entry.phase}. {text}",
-            location=location,
+            f"An earlier move of {what} was cut off in the phase {entry.phase}. {text}", location=location
         )

@@ -103,7 +103,7 @@ class Filler:
 
         :raises FerryError: if it cannot be made.
         """
-        self._places = {name: f"{PLACE}/{number}" for number, name in enumerate(sorted(volumes))}
+        self.has(volumes)
         unnamed = set(anonymous)
         mounts: list[Json] = [
             {"Name": name, "Dest": place, "Options": [NO_COPY], "IsAnonymous": name in unnamed}
@@ -119,6 +119,10 @@ class Filler:
                 "volumes": mounts,
             }
         )
+
+    def has(self, volumes: Iterable[str]) -> None:
+        """It mounts these, made by this run or an earlier one."""
+        self._places = {name: f"{PLACE}/{number}" for number, name in enumerate(sorted(volumes))}
 
     def fill(self, volume: str, chunks: Iterable[bytes]) -> None:
         """:raises FerryError: if not all of it has been written."""

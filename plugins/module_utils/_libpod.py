@@ -856,16 +856,6 @@ class LibpodClient:
         doing = f"Creating pod {spec['name']}"
         return str(self._json(self._request("POST", "/pods/create", doing, json_body=spec), doing)["Id"])
 
-    def start_pod(self, name: str) -> None:
-        """Start all of its containers, those for its initialization first and to their end."""
-        self._pod_action("start", name, "Starting")
-
-    def stop_pod(self, name: str) -> None:
-        self._pod_action("stop", name, "Stopping")
-
-    def _pod_action(self, action: str, name: str, doing: str) -> None:
-        self._request("POST", f"/pods/{_part(name)}/{action}", f"{doing} pod {name}")
-
     def remove_pod(self, name: str, *, force: bool = True) -> None:
         """Remove it with all of its containers; nothing happens if it is not there.
 
