@@ -7,7 +7,7 @@ export PYTHON ?= python3
 CHECK = $(PYTHON) tests/bin/check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit units lint sanity docs-lint build integration faults bench-images demo clean
+.PHONY: help setup test unit units lint sanity docs-lint build integration faults bench-images bench-drain demo clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -44,6 +44,9 @@ faults: ## everything that can break while a container moves, at each phase
 
 bench-images: setup ## time and memory of checkpoint images beside buildah, into docs/benchmarks.md; OPTIONS=--short
 	@.venv/bin/python tests/benchmark/images.py $(OPTIONS)
+
+bench-drain: setup ## a host is emptied, beside a shell loop, into docs/benchmarks.md; OPTIONS=--short
+	@.venv/bin/python tests/benchmark/drain.py $(OPTIONS)
 
 demo: setup ## a live move to watch
 	@tests/bin/demo

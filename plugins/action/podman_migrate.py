@@ -67,15 +67,14 @@ class ActionModule(NormalAction):
         if not started.get("ansible_job_id"):
             return started
         job = Job(started)
-        watch = Watch(self._journal(), self._container, self._reporter(task_vars, began), began)
-        result = self._follow(job, watch, task_vars)
+        result = self._follow(job, self._watch(task_vars, began), task_vars)
         with contextlib.suppress(AnsibleConnectionFailure):
             self._low_level_execute_command(f"rm -f {shlex.quote(job.file)}")
         return result
 
-    @property
-    def _container(self) -> str:
-        return str(self._task.args.get("name"))
+    def _watch(self, task_vars: Json, began: float) -> Watch:
+        container = str(self._task.args.get("name"))
+        return Watch(self._journal(), container, self._reporter(task_vars, container, began), began)
 
     def _start(self, task_vars: Json) -> Json:
         with self._time_limit():
@@ -94,11 +93,11 @@ class ActionModule(NormalAction):
         path = str(self._task.args.get("journal") or JOURNAL)
         return str(self._remote_expand_user(path)) if path.startswith("~") else path
 
-    def _reporter(self, task_vars: Json, began: float) -> Reporter | None:
+    def _reporter(self, task_vars: Json, subject: str, began: float) -> Reporter | None:
         wanted = self._templar.template(task_vars.get(SWITCH, os.environ.get(SWITCH.upper(), True)))
         if self._task.no_log or not boolean(wanted, strict=False):
             return None
-        return Reporter(f"[{task_vars['inventory_hostname']}] {self._container}", began)
+        return Reporter(f"[{task_vars['inventory_hostname']}] {subject}", began)
 
     def _follow(self, job: Job, watch: Watch, task_vars: Json) -> Json:
         while True:
@@ -205,13 +204,17 @@ class Watch:
 
     def _report(self, reporter: Reporter, journals: list[str], host_now: float) -> None:
         now = time.monotonic()
-        if self._since is None:
-            self._since = host_now - (now - self._began) - 2  # whole seconds, on both ends
-        entry = find_entry(journals, self._container, self._since)
+        entry = find_entry(journals, self._container, self._since_then(now, host_now))
         self._mark = entry.mark if entry is not None else ""
         line = reporter.line(entry, now, host_now) if entry is not None else None
         if line is not None:
             say(line)
+
+    def _since_then(self, now: float, host_now: float) -> float:
+        """When this run began, by the host's clock."""
+        if self._since is None:
+            self._since = host_now - (now - self._began) - 2  # whole seconds, on both ends
+        return self._since
 
 
 def say(line: str) -> None:

@@ -126,7 +126,7 @@ options:
   max_downtime:
     description:
       - Refuse the move (C(downtime_exceeded)) when it is estimated to stop the container for more than these seconds.
-        See RV(estimate). It is not enforced while the container moves.
+        See RV(ferry.podman.podman_migrate#module:estimate). It is not enforced while the container moves.
       - No limit by default.
     type: float
   force:

@@ -344,7 +344,7 @@ moves:
     id: {description: Its full ID., type: str, returned: always}
     destination: {description: URL of the libpod socket that it moves to., type: str, returned: always}
     phase: {description: The phase that has begun., type: str, returned: always, sample: transfer}
-    begun: {description: When the move began, in seconds since the epoch., type: float, returned: always}
+    begun: {description: 'When the move began, in seconds since the epoch.', type: float, returned: always}
     sent: {description: Bytes that have gone to the destination., type: int, returned: always}
     expected: {description: Bytes that it is expected to take., type: int, returned: always}
 images:

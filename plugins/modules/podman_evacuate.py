@@ -142,8 +142,8 @@ moves:
       returned: always
     changed: {description: Whether this run has changed something for it., type: bool, returned: always}
     msg: {description: Why it failed or was skipped., type: str, returned: for those}
-    started: {description: When its move began, in seconds since the epoch., type: float, returned: if it began}
-    finished: {description: When its move was over, in seconds since the epoch., type: float, returned: if it began}
+    started: {description: 'When its move began, in seconds since the epoch.', type: float, returned: if it began}
+    finished: {description: 'When its move was over, in seconds since the epoch.', type: float, returned: if it began}
     location: {description: As RV(ferry.podman.podman_migrate#module:location)., type: str, returned: if it is known}
     downtime_ms: {description: As RV(ferry.podman.podman_migrate#module:downtime_ms)., type: int, returned: if it moved}
     bytes: {description: As RV(ferry.podman.podman_migrate#module:bytes)., type: int, returned: if it moved}

@@ -25,19 +25,9 @@ from collections.abc import Callable
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/integration"), str(ROOT / "tests/lab")]
 
+from document import write  # noqa: E402
 from ferrylab.plan import REGISTRY_ADDRESS, REGISTRY_PORT  # noqa: E402
-from helpers import LAB, Node, Result, alone_with, parsed, run, wait_until  # noqa: E402
-
-DOCS = ROOT / "docs/benchmarks.md"
-TITLE = """\
-<!--
-SPDX-License-Identifier: GPL-3.0-or-later
-Copyright: the ferry.podman contributors
--->
-
-# Benchmarks
-"""
-BEGIN, END = "<!-- begin: checkpoint images -->", "<!-- end: checkpoint images -->"
+from helpers import LAB, Node, Result, alone_with, node_of, parsed, run, wait_until  # noqa: E402
 
 SCRATCH = "/root/bench-images"
 REGISTRY = f"{REGISTRY_ADDRESS}:{REGISTRY_PORT}"
@@ -233,12 +223,6 @@ def empty_registry(repository: str) -> None:
     run(LAB, "exec", "registry", "--", "sh", "-euc", script)
 
 
-def node_of(name: str) -> Node:
-    inventory = pathlib.Path(run(LAB, "inventory").strip()).read_text()
-    (line,) = (line for line in inventory.splitlines() if line.startswith(f"{name} "))
-    return Node(name, line.partition("ansible_host=")[2].strip())
-
-
 # -- what is told -------------------------------------------------------------------------------------------------
 
 ROWS = {
@@ -303,8 +287,6 @@ def section(bench: Bench, rounds: int) -> str:
     ratio = ratios(bench.samples)
     sizes = {key: size / MEGABYTE for key, size in bench.sizes.items()}
     return f"""\
-{BEGIN}
-
 ## Checkpoint images
 
 What `ferry.podman.checkpoint_image` takes for a container with {bench.megabytes} MB of memory, half of it random.
@@ -333,22 +315,7 @@ Measured on one host of [the lab](../tests/lab/README.md): {machine(bench.node)}
     make bench-images
 
 `make bench-images OPTIONS=--short` is over in a minute, and writes nothing here.
-
-{END}
 """
-
-
-def merged(before: str, text: str) -> str:
-    """The document with our section in its place; the others stay as they are."""
-    if BEGIN not in before:
-        return f"{(before or TITLE).rstrip()}\n\n{text}"
-    head, _, rest = before.partition(BEGIN)
-    return head + text + rest.partition(f"{END}\n")[2]
-
-
-def write(text: str) -> None:
-    before = DOCS.read_text(encoding="utf-8") if DOCS.exists() else ""
-    DOCS.write_text(merged(before, text), encoding="utf-8")
 
 
 def main() -> int:
@@ -370,7 +337,7 @@ def main() -> int:
             bench.finish()
     print(text)
     if not options.short:
-        write(text)
+        write("checkpoint images", text)
     most = max(s.memory for key, found in bench.samples.items() if not key.startswith("buildah") for s in found)
     if most >= LIMIT:
         print(f"A module had {most:.0f} MB of memory, where less than {LIMIT} MB is promised.")

@@ -381,6 +381,12 @@ class Node:
         }
 
 
+def node_of(name: str) -> Node:
+    """A host of the lab that is up."""
+    (line,) = (line for line in pathlib.Path(inventory()).read_text().splitlines() if line.startswith(f"{name} "))
+    return Node(name, line.partition("ansible_host=")[2].strip())
+
+
 def carry(path: str, source: Node, destination: Node) -> None:
     """Copy a file between two hosts by the means that everybody has."""
     variables = dict(re.findall(r"^(ansible_ssh_\w+)=(.*)$", pathlib.Path(inventory()).read_text(), re.MULTILINE))

@@ -43,6 +43,22 @@ def test_each_policy_has_its_list(container, host) -> None:
     assert plan["msg"] == "To move: 3, to 1 host. To stop: 1. Stays: 1. Blocked: 1."
 
 
+def test_lines_tell_the_whole_plan(container, host) -> None:
+    here = host(*[container(name, labels={"ferry.evacuate": name}) for name in ("live", "stop", "keep", "block")])
+    lines = drain_plan({"a": here, "b": host()}, ["a"])["lines"]
+    assert list(lines) == ["a"]
+    move, *others = lines["a"]
+    assert move.startswith("live moves to b (live, ") and " of memory" in move
+    assert [line.split(":")[0] for line in others] == ["stop stops", "keep stays", "block BLOCKED"]
+
+
+def test_origin_is_kept_on_the_way_to_a_third_host(container, host) -> None:
+    hosts = {"a": host(container("own"), container("guest")), "b": host(), "c": host()}
+    moves = drain_plan(hosts, ["a"], origins={"a/guest": "c"}, drained=["c"])["moves"]
+    assert {move["name"]: move["origin"] for move in moves} == {"own": "a", "guest": "c"}
+    assert {move["destination"] for move in moves} == {"b"}
+
+
 @pytest.mark.parametrize(
     ("policies", "expected"),
     [
