@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.plugin_utils._plan_facts import (
     ORIGIN_LABEL,
+    UNIT_LABEL,
     Key,
     Member,
     containers_of,
@@ -192,6 +193,7 @@ def entries(workload: Workload, reason: str, **also: t.Any) -> list[Json]:
             "id": member.id,
             "host": member.host,
             "pod": member.pod,
+            "unit": member.labels.get(UNIT_LABEL),
             "policy": workload.policy.name,
             **also,
             "reason": reason,

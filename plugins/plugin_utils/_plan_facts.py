@@ -24,6 +24,7 @@ POLICY_LABEL = "ferry.evacuate"
 PRIORITY_LABEL = "ferry.priority"
 SPREAD_LABEL = "ferry.spread"
 ORIGIN_LABEL = "ferry.origin"
+UNIT_LABEL = "PODMAN_SYSTEMD_UNIT"
 
 IDLE = frozenset({"created", "configured", "initialized", "exited", "stopped", "dead", "removing"})
 """States in which nothing runs that a drain would interrupt."""
@@ -262,7 +263,7 @@ def read_member(
 
 def _unit_findings(labels: Mapping[str, str]) -> t.Iterator[Json]:
     """As ``_verdicts`` finds it once two hosts are asked."""
-    unit = labels.get("PODMAN_SYSTEMD_UNIT")
+    unit = labels.get(UNIT_LABEL)
     if unit:
         yield {
             "code": "systemd_unit",

@@ -88,8 +88,11 @@ class Browser:
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
         return [node["role"]["value"] for node in nodes if not node["ignored"] and "role" in node]
 
-    def picture(self, *, whole: bool = True) -> bytes:
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, fromSurface=True)
+    def picture(self, height: float | None = None) -> bytes:
+        """PNG of the page, or of what is above this height."""
+        wide, high = self.value("[innerWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": 0, "width": wide, "height": min(height or high, high), "scale": 1}
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         return base64.b64decode(shot["data"])
 
     def pdf(self) -> bytes:
