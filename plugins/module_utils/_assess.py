@@ -74,7 +74,7 @@ class Side:
 
     @classmethod
     def of(cls, client: LibpodClient) -> Side:
-        return cls(client, client.info())
+        return cls(client, client.host)
 
     @cached_property
     def facts(self) -> HostFacts | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import time
@@ -521,6 +522,11 @@ class LibpodClient:
 
     def info(self) -> HostInfo:
         return HostInfo(self.version, self._get("/info", "Asking for the host's facts"))
+
+    @functools.cached_property
+    def host(self) -> HostInfo:
+        """The same, asked once: podman runs four programs for each answer, and what moves need of it stays."""
+        return self.info()
 
     # -- containers -------------------------------------------------------------------------------------------
 

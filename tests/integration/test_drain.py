@@ -139,8 +139,8 @@ def test_drain_and_undrain(fleet: Fleet) -> None:
     assert fleet.state() == "open"
     drained = fleet.drain(drain_fallback="stop", drain_parallel=3, drain_reason="kernel", drain_by="kim")
     assert drained.code == 0, drained.output
-    shown = [(entry["name"], entry["destination"]) for entry in planned.report["containers"] if entry["destination"]]
-    assert shown == [(e["name"], e["destination"]) for e in drained.report["containers"] if e["destination"]]
+    # What each host has free changes from moment to moment, and with it which of two equals is chosen.
+    assert planned.report["check"] and to_move(planned) == to_move(drained) == {box.name for box in moving}
 
     outcomes = drained.outcomes()
     assert {outcomes[box.name] for box in moving} == {"moved"}
@@ -176,6 +176,10 @@ def test_drain_and_undrain(fleet: Fleet) -> None:
     assert fleet.there(database).sh("psql -At -c 'select count(*), sum(n) from t'").strip() == "1000|500500"
     nothing = fleet.undrain()
     assert nothing.code == 0 and nothing.changed == 0, nothing.output
+
+
+def to_move(done: Done) -> set[str]:
+    return {entry["name"] for entry in done.report["containers"] if entry["destination"]}
 
 
 def test_what_is_in_the_way_keeps_all_where_it_is(fleet: Fleet) -> None:
