@@ -68,6 +68,9 @@ class Controller:
         self.directory = directory
         self.project = directory / "project"
         self.project.mkdir()
+        for name in ("checkpoint", "migrate", "prepare", "restore"):
+            play = {"name": "Import it", "ansible.builtin.import_playbook": f"ferry.podman.{name}"}
+            (self.project / f"{name}.yml").write_text(yaml.safe_dump([play]))
         for playbook in PATTERNS.glob("*/playbooks/*.yml"):
             shutil.copy(playbook, self.project)
         self.hosts = hosts
@@ -308,6 +311,18 @@ def test_answers_that_were_left_empty_are_no_error(name: str, tmp_path: pathlib.
         ("drain", "other", {"host": "one"}, "The limit other leaves out one."),
         ("undrain", "other", {"host": "one"}, "The limit other leaves out one."),
         ("undrain", "one", {"host": "noe"}, "Found host=noe"),
+        ("checkpoint", "one", {"host": ""}, "Give -e host=PATTERN"),
+        ("checkpoint", "other", {"host": "one"}, "The limit other leaves out one."),
+        ("restore", "one", {"host": "noe"}, "Found host=noe"),
+        ("restore", "other", {"host": "one"}, "The limit other leaves out one."),
+        ("prepare", "one", {"hosts": "noe"}, "No host of the inventory matches noe."),
+        ("migrate", "one", {"source": "one", "container": "x", "destination": "noe"}, "destination=noe"),
+        (
+            "migrate",
+            "other",
+            {"source": "one", "container": "x", "destination": "other"},
+            "The limit other leaves out one.",
+        ),
         ("rolling_maintenance", "one", {"host": "one"}, "task_file=(not set)"),
         ("rolling_maintenance", "one", {"host": "one", "task_file": "no.yml"}, "task_file=no.yml"),
         ("rolling_maintenance", "other", {"host": "one", "task_file": "drain.yml"}, "The limit other leaves out one."),
