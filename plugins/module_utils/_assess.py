@@ -34,6 +34,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._volumes import volum
 class MoveRequest:
     """How a container is to be moved; the options of the module.
 
+    :param method: live or cold.
     :param tcp: auto, established, close or none.
     :param transfer: stream, registry or relay.
     :param registry: host, port and path in a registry, for that transfer.
@@ -48,6 +49,7 @@ class MoveRequest:
     :param retries: how many more times a dump is tried that failed for a passing reason.
     """
 
+    method: str = "live"
     tcp: str = "auto"
     transfer: str = "stream"
     registry: str = ""

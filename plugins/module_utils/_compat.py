@@ -26,6 +26,10 @@ IMAGE_ANNOTATION = "io.podman.annotations.checkpoint."
 """Prefix of the keys that podman writes on a checkpoint image (libpod/define/annotations.go)."""
 
 
+BOUND = ("none", "bind")
+"""Types of local volumes that are directories of their host."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One reason for or against.
@@ -389,6 +393,187 @@ def restore_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequ
                 )
             )
     return found
+
+
+def recreate_findings(subject: Subject, facts: RestoreFacts, request: RestoreRequest) -> list[Finding]:
+    """Why a container cannot be made anew on a host, with its own name, volumes and secrets."""
+    found = [
+        *_name_findings(subject, facts, request),
+        *(_image_findings(subject, facts) if not subject.image_id else []),
+        *_volume_findings(subject, facts, request),
+        *_address_findings(facts),
+    ]
+    for name in facts.absent_secrets:
+        found.append(
+            Finding(
+                "secret_absent",
+                f"There is no secret {name} on the destination, and podman does not tell what is in it.",
+                "Create it there with the same content: podman secret create.",
+            )
+        )
+    return found
+
+
+def cold_findings(
+    container: Container, host: HostInfo, *, local: bool, transfer: str, unreadable: str | None, unknown: list[str]
+) -> list[Finding]:
+    """Why a container cannot be stopped here and made anew elsewhere.
+
+    :param local: whether its host is this machine.
+    :param unreadable: why its definition cannot be read.
+    :param unknown: fields of its definition that would be lost.
+    """
+    found = []
+    if not local or transfer != "stream":
+        found.append(
+            Finding(
+                "cold_source",
+                "A cold move reads volumes and podman's definition of the container on the source itself, and sends "
+                f"them from there; transfer is {transfer}.",
+                "Run it on the source, with transfer=stream.",
+            )
+        )
+    if host.rootless:
+        found.append(
+            Finding(
+                "rootless",
+                "The source's service is rootless, whose files belong to other users' IDs.",
+                "Only containers of the rootful socket /run/podman/podman.sock move.",
+            )
+        )
+    if unreadable is not None:
+        found.append(Finding("definition_unreadable", unreadable, "Move it live, or make it anew by hand."))
+    if unknown:
+        found.append(
+            Finding(
+                "definition_unknown",
+                f"The definition of container {container.name} has what cannot be carried over: {', '.join(unknown)}.",
+                "Move it live, or make it without that.",
+            )
+        )
+    if container.status not in ("running", "exited", "created"):
+        found.append(
+            Finding(
+                "not_settled",
+                f"The container {container.name} is {container.status}.",
+                "Have it run, or stop it: podman unpause, podman stop.",
+            )
+        )
+    if container.checkpointed:
+        found.append(
+            Finding(
+                "checkpointed",
+                f"The container {container.name} is stopped by a checkpoint, whose memory a cold move would lose.",
+                "podman_restore by its name has it run again.",
+            )
+        )
+    return found
+
+
+def not_the_same(name: str, fields: list[str]) -> list[Finding]:
+    """What the destination's podman made of a container's definition.
+
+    :param fields: names as podman's inspect tells them.
+    """
+    return [
+        Finding(
+            "not_the_same",
+            f"The destination's podman made container {name} differently in {', '.join(fields)}.",
+            "Its containers.conf or its version sets that: make both hosts alike, or make the container without it.",
+        )
+    ]
+
+
+def dependency_findings(container: Container, others: list[str]) -> list[Finding]:
+    """:param others: names of containers that it cannot be without, and that do not move along."""
+    if not others:
+        return []
+    return [
+        Finding(
+            "dependencies",
+            f"The container {container.name} depends on {', '.join(others)}, or shares a namespace.",
+            "Put them into one pod, which moves whole, or give it its own namespaces.",
+        )
+    ]
+
+
+def pod_move_findings(container: Container, pod: str) -> list[Finding]:
+    """:param pod: its name."""
+    return [
+        Finding(
+            "in_pod",
+            f"The container {container.name} is in the pod {pod}, and a cold move takes pods whole.",
+            f"Name the pod: podman_evacuate, pod={pod} for each of its containers.",
+        )
+    ]
+
+
+def pod_findings(name: str, unknown: list[str], *, exists: bool) -> list[Finding]:
+    """Why a pod cannot be made anew on a host.
+
+    :param unknown: fields of its definition that would be lost.
+    :param exists: there is one of that name there.
+    """
+    found = []
+    if unknown:
+        found.append(
+            Finding(
+                "definition_unknown",
+                f"The definition of pod {name} has what cannot be carried over: {', '.join(unknown)}.",
+                "Make it without that.",
+            )
+        )
+    if exists:
+        found.append(
+            Finding("pod_exists", f"There is a pod {name} on the destination.", "Remove or rename it: podman pod rm.")
+        )
+    return found
+
+
+def device_volume_findings(volumes: dict[str, Json]) -> Iterator[Finding]:
+    """Volumes that stand for something outside podman.
+
+    :param volumes: by name, as inspected.
+    """
+    for name, volume in volumes.items():
+        options = volume.get("Options") or {}
+        if volume.get("Driver", "local") != "local" or options.get("type", "") in BOUND or options.get("device"):
+            yield Finding(
+                "volume_options",
+                f"The volume {name} stands for {options.get('device') or volume.get('Driver')}, whose content may be "
+                "on the destination already or nowhere.",
+                "Mount what it stands for as a directory that both hosts have.",
+            )
+
+
+def attribute_findings(paths: list[str]) -> list[Finding]:
+    """Files in volumes whose attributes podman would not write."""
+    if not paths:
+        return []
+    shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+    return [
+        Finding(
+            "volume_attributes",
+            f"Files in volumes have extended attributes, such as access control lists, that podman drops: {shown}.",
+            "Set them again on the destination; getfacl and setfacl carry access control lists.",
+            severity="warning",
+        )
+    ]
+
+
+def leased_address_findings(addresses: list[str]) -> list[Finding]:
+    """Addresses that podman gives at each start."""
+    if not addresses:
+        return []
+    return [
+        Finding(
+            "address_changes",
+            f"The container has {', '.join(addresses)} from podman and not by its definition, and gets another "
+            "address there, as with any start.",
+            "Give it a fixed one with --ip if others rely on it.",
+            severity="notice",
+        )
+    ]
 
 
 def _runtime_findings(subject: Subject, facts: RestoreFacts) -> Iterator[Finding]:

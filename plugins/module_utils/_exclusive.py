@@ -28,10 +28,20 @@ def exclusive(client: LibpodClient, container: Container) -> Iterator[None]:
 
     :raises FerryError: if another run is at it, or the lock cannot be made.
     """
+    with exclusive_as(client, container.id, f"container {container.name}"):
+        yield
+
+
+@contextlib.contextmanager
+def exclusive_as(client: LibpodClient, ident: str, what: str) -> Iterator[None]:
+    """The same for anything that has an ID.
+
+    :param what: for errors.
+    """
     directory = LOCKS if client.transport.is_local else f"{LOCKS}-{os.getuid()}"
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        descriptor = os.open(os.path.join(directory, container.id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(os.path.join(directory, ident), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise FerryError(f"No lock can be made in {directory}: {error}.", remedy="Use become.") from error
     try:
@@ -39,7 +49,7 @@ def exclusive(client: LibpodClient, container: Container) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise FerryError(
-                f"Another run is checkpointing, restoring or moving container {container.name} right now.",
+                f"Another run is checkpointing, restoring or moving {what} right now.",
                 remedy="Nothing was touched. Wait for it to end.",
             ) from None
         yield

@@ -44,12 +44,17 @@ class Entry:
     :param networks: names of those that were made on the destination for it.
     :param devices: of the source, on which clients reach it.
     :param addresses: its own on those devices.
-    :param carried: ID of the image that has its state, where that goes through a registry.
+    :param carried: ID of the image that has its state, where that goes through a registry; in a cold move the name of
+        the image that has its changed files.
     :param returning: it is to go on on the source, and is being removed from the destination.
     :param guarded_until: until when no client can reach the container there, in seconds since the epoch; 0 for never.
     :param unheard_until: the same for what the container says to clients.
     :param sent: bytes of the archive that have gone to the destination.
     :param expected: bytes that it will have by the estimate.
+    :param method: live or cold.
+    :param ran: IDs of those that ran on the source before a cold move; others are not started.
+    :param members: names of the containers that move as one, by their IDs, in the order in which they start.
+    :param pod: name of the pod that they make up; the ID is the pod's then.
     """
 
     id: str
@@ -72,6 +77,10 @@ class Entry:
     unheard_until: float = 0.0
     sent: int = 0
     expected: int = 0
+    method: str = "live"
+    ran: list[str] = field(default_factory=list)
+    members: dict[str, str] = field(default_factory=dict)
+    pod: str = ""
     version: int = VERSION
 
     @classmethod

@@ -279,12 +279,27 @@ class Container:
         return t.cast("str | None", ((self.raw.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir"))
 
     @property
+    def lower_directories(self) -> list[str]:
+        """Those of the image's layers, the topmost first, with the storage driver overlay."""
+        found = ((self.raw.get("GraphDriver") or {}).get("Data") or {}).get("LowerDir") or ""
+        return [path for path in str(found).split(":") if path]
+
+    @property
     def mounts(self) -> list[Json]:
         return self.raw.get("Mounts") or []
 
     @property
     def labels(self) -> dict[str, str]:
         return self.raw["Config"].get("Labels") or {}
+
+    @property
+    def stop_timeout(self) -> int:
+        """Seconds that its process has to end by itself."""
+        return int(self.raw["Config"].get("StopTimeout") or 0)
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return self.raw["Config"].get("Annotations") or {}
 
     @property
     def runtime(self) -> str:
@@ -590,10 +605,14 @@ class LibpodClient:
 
     def copy_in(self, container: Container, path: str, archive: bytes) -> None:
         """Unpack a tar into a directory of a container, with the owners that it has."""
+        self.copy_in_chunks(container, path, iter([archive]))
+
+    def copy_in_chunks(self, container: Container, path: str, chunks: t.Iterable[bytes]) -> None:
+        """The same for a stream. If it raises, the server never sees its end and fails."""
         doing = f"Writing into {path} of container {container.name}"
         # Without this parameter everything would be given to the container's user.
         params = {"path": path, "copyUIDGID": "false"}
-        self._request("PUT", f"/containers/{container.id}/archive", doing, params=params, body=iter([archive]))
+        self._request("PUT", f"/containers/{container.id}/archive", doing, params=params, body=chunks)
 
     def export_rootfs(self, container: Container) -> Stream:
         """A tar of the container's whole root filesystem, with its owners."""
@@ -631,6 +650,28 @@ class LibpodClient:
         doing = f"Creating container {spec.get('name', '')}"
         return str(self._json(self._request("POST", "/containers/create", doing, json_body=spec), doing)["Id"])
 
+    def start(self, container: Container) -> None:
+        """Start it; nothing happens if it runs.
+
+        :raises ApiError: if its process could not be started; it has not run then.
+        """
+        self._request("POST", f"/containers/{container.id}/start", f"Starting container {container.name}")
+
+    def initialize(self, container: Container) -> None:
+        """Prepare everything for its process: mounts, network, cgroup. The process itself does not run yet."""
+        self._request("POST", f"/containers/{container.id}/init", f"Preparing container {container.name}")
+
+    def stop(self, container: Container) -> None:
+        """Stop it by its own signal, and after its own timeout by force; nothing happens if it does not run."""
+        params = {"ignore": "true"}
+        self._request("POST", f"/containers/{container.id}/stop", f"Stopping container {container.name}", params=params)
+
+    def commit(self, container: Container, repository: str, tag: str) -> str:
+        """Make an image of its root filesystem, with owners and deletions, and return the ID."""
+        params = {"container": container.id, "repo": repository, "tag": tag, "pause": "false", "format": "oci"}
+        doing = f"Making an image of the files of container {container.name}"
+        return str(self._json(self._request("POST", "/commit", doing, params=params), doing)["Id"])
+
     def events(self, container_id: str) -> list[Json]:
         """What the host remembers of a container, oldest first, also of one that is gone; ``Action`` and ``Actor``."""
         params = {"stream": "false", "since": "1", "filters": json.dumps({"container": [container_id]})}
@@ -641,12 +682,13 @@ class LibpodClient:
         except ValueError:
             raise ProtocolError(f"{doing} at {self.transport.url}: the answer is not JSON.") from None
 
-    def remove_container(self, name: str, *, force: bool = True) -> None:
-        """Remove it and its anonymous volumes; nothing happens if it is not there.
+    def remove_container(self, name: str, *, force: bool = True, volumes: bool = True) -> None:
+        """Remove it; nothing happens if it is not there.
 
         :param force: even if it runs.
+        :param volumes: its anonymous volumes too.
         """
-        params = {"force": "true" if force else "false", "ignore": "true", "volumes": "true"}
+        params = {"force": "true" if force else "false", "ignore": "true", "volumes": "true" if volumes else "false"}
         self._request("DELETE", f"/containers/{_part(name)}", f"Removing container {name}", params=params)
 
     def pause(self, container: Container) -> None:
@@ -767,6 +809,14 @@ class LibpodClient:
     def volume(self, name: str) -> Json | None:
         return self._find(f"/volumes/{_part(name)}/json", f"Inspecting volume {name}")
 
+    def create_volume(self, volume: Json) -> None:
+        """:param volume: as another host's volume inspect call answers.
+
+        :raises ApiError: if there is one of that name.
+        """
+        kept = {key: volume[key] for key in ("Name", "Driver", "Labels", "Options") if volume.get(key)}
+        self._request("POST", "/volumes/create", f"Creating volume {volume['Name']}", json_body=kept)
+
     def volume_names(self) -> set[str]:
         found = self._get("/volumes/json", "Listing volumes")
         return {volume["Name"] for volume in t.cast("list[Json]", found or [])}
@@ -801,6 +851,25 @@ class LibpodClient:
 
     def pod(self, name: str) -> Json | None:
         return self._find(f"/pods/{_part(name)}/json", f"Inspecting pod {name}")
+
+    def labelled_pod(self, label: str) -> Json | None:
+        """The first pod with a label, given as ``KEY=VALUE``."""
+        found = self._get("/pods/json", "Listing pods", {"filters": json.dumps({"label": [label]})})
+        return self.pod(found[0]["Id"]) if found else None
+
+    def create_pod(self, spec: Json) -> str:
+        """Create, but do not start; returns the ID."""
+        doing = f"Creating pod {spec['name']}"
+        return str(self._json(self._request("POST", "/pods/create", doing, json_body=spec), doing)["Id"])
+
+    def remove_pod(self, name: str, *, force: bool = True) -> None:
+        """Remove it with all of its containers; nothing happens if it is not there.
+
+        :param force: even if they run.
+        """
+        params = {"force": "true" if force else "false"}
+        with contextlib.suppress(NotFound):
+            self._request("DELETE", f"/pods/{_part(name)}", f"Removing pod {name}", params=params)
 
     # -- what a move weighs -----------------------------------------------------------------------------------
 
@@ -889,7 +958,8 @@ class LibpodClient:
             raise self._unreachable(doing, error) from error
         except (Urllib3Error, OSError) as error:
             raise self._unreachable(doing, error) from error
-        if response.status_code >= 300:
+        # 304 says that it runs, or is stopped, already.
+        if response.status_code >= 300 and response.status_code != 304:
             raise _api_error(doing, response)
         return response
 
@@ -936,5 +1006,6 @@ def _api_error(doing: str, response: requests.Response) -> ApiError:
         cause = message = response.text.strip()[:500] or f"HTTP {response.status_code} without a text"
     except requests.RequestException as error:
         cause = message = f"HTTP {response.status_code}, and the text broke off: {error}"
-    kind = NotFound if response.status_code == 404 else ApiError
+    # Of a container that is being removed podman says that it is not there, as its own error.
+    kind = NotFound if response.status_code == 404 or cause == "no such container" else ApiError
     return kind(f"{doing} failed: {message}.", status=response.status_code, cause=cause)

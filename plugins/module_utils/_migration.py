@@ -114,9 +114,9 @@ class Migration:
                 findings += self.carrier.findings(rehearse=rehearse)
             return findings
 
-    def described(self) -> Json:
-        """What is known of the container before it moves."""
-        return described_container(self.container)
+    def planned(self) -> Json:
+        """What is known of the move before it begins."""
+        return {"container": described_container(self.container), "tcp": self.tcp, "method": "live", "findings": []}
 
     def run(self) -> Json:
         """Move it, and return what the module returns.
@@ -134,6 +134,7 @@ class Migration:
             "bytes": self.progress.sent,
             "phases": self.progress.phases,
             "tcp": self.tcp,
+            "method": "live",
             "findings": findings,
         }
 
@@ -535,10 +536,13 @@ class Ending:
                 self.source.client.remove_volume(name)
 
 
-def verify(client: LibpodClient, ident: str, request: MoveRequest, open_guard: t.Callable[[], None]) -> None:
+def verify(
+    client: LibpodClient, ident: str, request: MoveRequest, open_guard: t.Callable[[], None], began: str = "restored"
+) -> None:
     """See that a container lives where it was restored.
 
     :param open_guard: lets clients through.
+    :param began: how it came to run there.
     :raises RestoredAndEnded: if its process has ended.
     :raises FerryError: if its health check does not pass in time.
     """
@@ -554,7 +558,7 @@ def verify(client: LibpodClient, ident: str, request: MoveRequest, open_guard: t
     there = client.container(ident)
     if not there.running:
         raise RestoredAndEnded(
-            f"The container {there.name} was restored, and its process has ended with {there.exit_code}.",
+            f"The container {there.name} was {began}, and its process has ended with {there.exit_code}.",
             there.exit_code,
         )
 

@@ -13,12 +13,20 @@ from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _journal
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._cold import ColdEnding, ColdMove
+from ansible_collections.ferry.podman.plugins.module_utils._coldrecovery import ColdRecovery
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import (
+    exclusive,
+    exclusive_as,
+    uninterrupted,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container
 from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before, half_removed
+from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import LABEL as HOLD
 
 
 @dataclass
@@ -81,7 +89,10 @@ class Move:
             )
         sides = Side.of(self.source), Side.of(self.destination)
         with uninterrupted():
-            arrived = Recovery(*sides, journal, entry, self.request).run()
+            recovery = ColdRecovery if entry.method == "cold" else Recovery
+            arrived = recovery(*sides, journal, entry, self.request).run()
+        if arrived is not None:
+            self.result["method"] = entry.method
         self.result["changed"] = True
         if journal.entry is not None:
             raise FerryError(
@@ -94,7 +105,7 @@ class Move:
 
     def _finish(self, arrived: Container) -> None:
         """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept."""
-        remains = None if self.request.keep_source else self.source.find_container(arrived.id)
+        remains = None if self.request.keep_source else self._remains(arrived)
         result = self.result
         result["container"] = described_container(arrived)
         result["location"] = "destination"
@@ -103,23 +114,49 @@ class Move:
         result["diff"] = {"before": {**state, "remains_on": "source"} if remains else state, "after": state}
         if remains is not None and not self.check_mode:
             with uninterrupted():
-                self._migration(remains).ending.commit(remains)
+                self._forget(remains, arrived)
 
-    def _migration(self, container: Container) -> Migration:
+    def _remains(self, arrived: Container) -> Container | None:
+        """What an earlier run has kept; a cold move has made a container with another ID of it."""
+        found = self.source.find_container(arrived.id)
+        origin = arrived.annotations.get(ORIGIN)
+        return found if found is not None or origin is None else self.source.find_container(origin)
+
+    def _forget(self, remains: Container, arrived: Container) -> None:
+        if remains.id == arrived.id:
+            self._live(remains).ending.commit(remains)
+            return
+        sides = Side.of(self.source), Side.of(self.destination)
+        journal = Journal(self.directory, remains.id)
+        journal.begin(kept_entry(remains, self.destination, self.request))
+        ColdEnding(*sides, journal, self.request).commit()
+
+    def _live(self, container: Container) -> Migration:
         sides = Side.of(self.source), Side.of(self.destination)
         return Migration(*sides, container, self.request, Journal(self.directory, container.id))
 
+    def _cold(self, container: Container) -> ColdMove:
+        sides = Side.of(self.source), Side.of(self.destination)
+        return ColdMove(*sides, [container], self.request, Journal(self.directory, container.id))
+
+    def _migration(self) -> Migration | ColdMove:
+        container = self.source.container(self.name)
+        return self._cold(container) if self.request.method == "cold" else self._live(container)
+
+    @property
+    def _what(self) -> str:
+        return f"container {self.name}"
+
     def _move(self) -> None:
         self.result["location"] = "source"
-        container = self.source.container(self.name)
-        migration = self._migration(container)
+        migration = self._migration()
         found = migration.assess(rehearse=not self.check_mode)
         self.result["estimate"] = migration.assessment.estimate.as_dict()
-        doing = f"Moving container {container.name}"
+        doing = f"Moving {self._what}"
         findings = [finding.as_dict() for finding in _compat.refuse_warnings(doing, found, force=self.request.force)]
         self.warn([finding for finding in findings if finding["severity"] == "warning"])
         self.result["diff"] = {"before": {"location": "source"}, "after": {"location": "destination"}}
-        moved: Json = {"container": migration.described(), "tcp": migration.tcp, "findings": []}
+        moved = migration.planned()
         if self.check_mode:
             moved["phases"] = [phase for phase in _journal.PHASES if phase != "assess"]
         else:
@@ -127,3 +164,87 @@ class Move:
             self.warn(moved["findings"])
             self.result["location"] = "destination"
         self.result.update(moved, findings=findings + moved["findings"], changed=True)
+
+
+def kept_entry(remains: Container, destination: LibpodClient, request: MoveRequest) -> _journal.Entry:
+    """Of the end of a cold move that had kept the source."""
+    return _journal.Entry(
+        id=remains.id,
+        name=remains.name,
+        image_id=remains.image_id,
+        destination=destination.transport.url,
+        phase="commit",
+        method="cold",
+        volumes=[] if request.ignore_volumes else remains.volumes,
+        members={remains.id: remains.name},
+    )
+
+
+@dataclass
+class PodMove(Move):
+    """The same for a pod, whose containers move cold and as one.
+
+    :param name: of the pod, or its ID.
+    """
+
+    def run(self) -> None:
+        """:raises FerryError: saying where the pod is, as far as that is known."""
+        here = self.source.pod(self.name)
+        entry = _journal.find_entry(self.directory, self.name)
+        ident = str(here["Id"]) if here is not None else (entry.id if entry is not None else None)
+        with exclusive_as(self.source, ident, self._what) if ident is not None else contextlib.nullcontext():
+            journal = Journal(self.directory, ident) if ident is not None else None
+            entry = journal.load() if journal is not None else None
+            arrived = self._take_up(journal, entry) if journal is not None and entry is not None else self._there()
+            if arrived is None:
+                self._move()
+            else:
+                self._tell(arrived)
+
+    @property
+    def _what(self) -> str:
+        return f"pod {self.name}"
+
+    def _there(self) -> Container | None:
+        """A container of the pod on the destination, if it was moved before."""
+        if self.source.pod(self.name) is not None:
+            return None
+        # By its name, or by the ID that it had on the source.
+        there = self.destination.pod(self.name) or self.destination.labelled_pod(f"{ORIGIN}={self.name}")
+        if there is None or ORIGIN not in (there.get("Labels") or {}):
+            return None
+        members = members_of(self.destination, there)
+        return members[0] if members else None
+
+    def _tell(self, arrived: Container) -> None:
+        self.result.update(container=described_container(arrived), pod=self.name, location="destination")
+        state = {"location": "destination"}
+        self.result["diff"] = {"before": state, "after": state}
+
+    def _migration(self) -> ColdMove:
+        pod = self.source.pod(self.name)
+        if pod is None:
+            raise FerryError(f"There is no pod {self.name} on the source.", remedy="See podman pod ps.")
+        members = members_of(self.source, pod)
+        if not members:
+            raise FerryError(f"The pod {self.name} has no containers.", remedy="Make it on the destination.")
+        sides = Side.of(self.source), Side.of(self.destination)
+        return ColdMove(*sides, members, self.request, Journal(self.directory, str(pod["Id"])), pod)
+
+
+def members_of(client: LibpodClient, pod: Json) -> list[Container]:
+    """The containers of a pod but its infra container, each after those that it depends on."""
+    found = [client.find_container(each["Id"]) for each in pod.get("Containers") or []]
+    waiting = {each.id: each for each in sorted(filter(None, found), key=lambda each: each.name) if is_member(each)}
+    ordered: list[Container] = []
+    while waiting:
+        ready = [each for each in waiting.values() if not set(each.dependencies) & set(waiting)]
+        # Podman lets no two depend on each other.
+        ordered += ready or list(waiting.values())
+        waiting = {ident: each for ident, each in waiting.items() if each not in ordered}
+    return ordered
+
+
+def is_member(container: Container) -> bool:
+    """Whether it is no infra container, and none that an earlier run has left to hold another one."""
+    return not container.is_infra and HOLD not in container.labels

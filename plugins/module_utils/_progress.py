@@ -58,6 +58,7 @@ class Progress:
     def counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Pass them on at the rate that is allowed."""
         begun = noted = time.monotonic()
+        before = self.sent
         for chunk in chunks:
             yield chunk
             self.sent += len(chunk)
@@ -65,11 +66,11 @@ class Progress:
             if now - noted > NOTED_EVERY:
                 self.journal.note(sent=self.sent)
                 noted = now
-            self._slow_down(now - begun)
+            self._slow_down(self.sent - before, now - begun)
 
-    def _slow_down(self, elapsed: float) -> None:
+    def _slow_down(self, sent: int, elapsed: float) -> None:
         if self.bandwidth:
-            ahead = self.sent / self.bandwidth - elapsed
+            ahead = sent / self.bandwidth - elapsed
             while ahead > 0:
                 time.sleep(min(ahead, LONGEST_PAUSE))
                 self.journal.note(sent=self.sent)

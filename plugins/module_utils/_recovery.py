@@ -29,6 +29,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._migration import (
     verify,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._provision import remove_networks
+from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN, find_made
 from ansible_collections.ferry.podman.plugins.module_utils._restore import checkpoint_evidence
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import settle
 from ansible_collections.ferry.podman.plugins.module_utils._transport import same_service
@@ -248,12 +249,20 @@ def half_removed(error: ApiError) -> bool:
 
 
 def arrived_before(source: LibpodClient, destination: LibpodClient, name: str) -> Container | None:
-    """The container on the destination, if it runs there and the source does not have it, or only its remains.
+    """The container on the destination, if it is there and the source does not have it, or only its remains.
 
-    Its remains are a container of the same ID that a checkpoint has stopped: an earlier move kept them.
+    Its remains are a container that an earlier move kept: one of the same ID that a checkpoint has stopped, or a
+    stopped one that a running container on the destination was made of.
     """
     remains = source.find_container(name)
-    if remains is not None and not remains.checkpointed:
-        return None
-    container = destination.find_container(remains.id if remains is not None else name)
+    if remains is None:
+        container = destination.find_container(name)
+        # One that did not run before a cold move is not started by it.
+        return container if container is not None and (container.running or ORIGIN in container.annotations) else None
+    if remains.checkpointed:
+        container = destination.find_container(remains.id)
+    elif not remains.running:
+        container = find_made(destination, remains.name, remains.id)
+    else:
+        container = None
     return container if container is not None and container.running else None

@@ -52,6 +52,7 @@ def request_of(params: Json, conceal: t.Callable[[str], None]) -> MoveRequest:
     :raises FerryError: for an option that makes no sense.
     """
     return MoveRequest(
+        method=params.get("method") or "live",
         tcp=params["tcp"],
         transfer=params["transfer"],
         registry=params["registry"] or "",

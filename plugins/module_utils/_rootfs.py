@@ -38,6 +38,16 @@ XATTR = "SCHILY.xattr."
 """What Go's archive/tar and containers/storage call extended attributes in a tar."""
 
 MOUNTED_OVER = ("dev", "proc", "run", "sys")
+OWN_POINTS = (
+    *(f"/{name}" for name in MOUNTED_OVER),
+    *(f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf", "mtab", "localtime", "passwd", "group")),
+    *(f"/dev/{name}" for name in ("mqueue", "pts", "shm", "console")),
+    "/run/.containerenv",
+    "/run/secrets",
+    "/run/podman-init",
+    "/sys/fs/cgroup",
+)
+"""Paths that podman and the runtime make in a root filesystem where the image has them not, to mount over them."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,48 @@ def collect_changes(client: LibpodClient, container: Container, spool: t.IO[byte
     if missing and not client.container(container.id).running:
         raise ArchiveError(f"Files of container {container.name} cannot be found: {', '.join(sorted(missing)[:5])}.")
     return additions
+
+
+def differs_from_image(client: LibpodClient, container: Container, points: t.Iterable[str]) -> bool:
+    """Whether a stopped container has files of its own, besides those that podman makes at each start.
+
+    :param points: paths inside it that something is mounted on, or that podman makes.
+    :raises ApiError: if podman cannot list the changes.
+    """
+    changes = list_changes(client, container)
+    all_points = {*OWN_POINTS, *(os.path.normpath(point) for point in points)}
+    above = {parent for point in all_points for parent in _parents(point)}
+    made = changes.added & (all_points | above)
+    unchanged = {path for path in changes.modified & above if not _directory_differs(container, path)}
+    if (changes.modified | changes.added | changes.deleted) - made - unchanged:
+        return True
+    directories = _upper_directories(client, container) - changes.added
+    return any(_directory_differs(container, path) for path in directories | {"/"})
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path not in ("/", ""):
+        path = os.path.dirname(path)
+        yield path
+
+
+def _directory_differs(container: Container, path: str) -> bool:
+    """Whether a directory of the image has another owner, mode or attribute in the container; yes if in doubt."""
+    upper = container.upper_directory
+    lower = next((layer for layer in container.lower_directories if os.path.lexists(layer + path)), None)
+    if upper is None or lower is None:
+        return True
+    try:
+        return _look(upper + path) != _look(lower + path)
+    except OSError:
+        return True
+
+
+def _look(path: str) -> tuple[int, int, int, dict[str, bytes]]:
+    status = os.lstat(path)
+    names = [name for name in os.listxattr(path, follow_symlinks=False) if not name.startswith("trusted.")]
+    attributes = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+    return status.st_mode, status.st_uid, status.st_gid, attributes
 
 
 def _upper_directories(client: LibpodClient, container: Container) -> set[str]:

@@ -59,6 +59,8 @@ class Hold:
                 # Not the IPC namespace: podman lets nobody join that of --ipc private.
                 "pidns": {"nsmode": "container", "value": self.container.id},
                 "netns": {"nsmode": "none"},
+                # Nobody outside a pod may depend on a container in it.
+                **({"pod": self.container.pod} if self.container.pod else {}),
                 "labels": {
                     LABEL: self.container.id,
                     POLICY_LABEL: self.policy.name,

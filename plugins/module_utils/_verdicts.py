@@ -102,6 +102,32 @@ def move_findings(facts: MoveFacts, options: MoveOptions) -> list[Finding]:
     ]
 
 
+def cold_findings(facts: MoveFacts, options: MoveOptions) -> list[Finding]:
+    """The same for a container that is stopped here and made anew there: no memory has to fit."""
+    return [
+        *_answer_findings(facts),
+        *_image_architecture_findings(facts),
+        *_unit_findings(facts.container),
+        *_keep_findings(facts.container, options),
+        *_path_findings(facts),
+        *_network_findings(facts, options),
+        *_port_findings(facts),
+        *_volumes_left_findings(facts, options),
+        *_image_findings(facts, options),
+        *_cold_space_findings(facts),
+        *_time_findings(facts, options),
+    ]
+
+
+def _image_architecture_findings(facts: MoveFacts) -> Iterator[Finding]:
+    if facts.source.arch != facts.destination.arch:
+        yield Finding(
+            "architecture",
+            f"The source is {facts.source.arch}, the destination {facts.destination.arch}.",
+            "The image is for the source's; choose another destination.",
+        )
+
+
 # -- the hosts --------------------------------------------------------------------------------------------------
 
 
@@ -242,14 +268,7 @@ def _security_findings(facts: MoveFacts) -> Iterator[Finding]:
 
 
 def _owner_findings(container: Container, options: MoveOptions) -> Iterator[Finding]:
-    unit = container.labels.get("PODMAN_SYSTEMD_UNIT")
-    if unit:
-        yield Finding(
-            "systemd_unit",
-            f"The container {container.name} belongs to the systemd unit {unit}, which would start it again here, and "
-            "does not know it there.",
-            "Make the container without the unit, or install the unit on the destination and start it afresh there.",
-        )
+    yield from _unit_findings(container)
     if container.raw["Config"].get("Secrets"):
         names = [str(secret["Name"]) for secret in container.raw["Config"]["Secrets"]]
         yield Finding(
@@ -258,6 +277,21 @@ def _owner_findings(container: Container, options: MoveOptions) -> Iterator[Find
             "another host.",
             "Give them as environment variables (--secret NAME,type=env) or in a volume.",
         )
+    yield from _keep_findings(container, options)
+
+
+def _unit_findings(container: Container) -> Iterator[Finding]:
+    unit = container.labels.get("PODMAN_SYSTEMD_UNIT")
+    if unit:
+        yield Finding(
+            "systemd_unit",
+            f"The container {container.name} belongs to the systemd unit {unit}, which would start it again here, and "
+            "does not know it there.",
+            "Make the container without the unit, or install the unit on the destination and start it afresh there.",
+        )
+
+
+def _keep_findings(container: Container, options: MoveOptions) -> Iterator[Finding]:
     if options.keep_source and container.auto_remove:
         yield Finding(
             "keep_source",
@@ -380,14 +414,20 @@ def parent_device(network: Json | None) -> str | None:
 
 def addresses_outside(container: Container, networks: Mapping[str, Json | None]) -> list[str]:
     """The container's addresses that are in no subnet of the destination's network of the same name."""
-    outside = []
-    for name, settings in container.networks.items():
+    keys = ("IPAddress", "GlobalIPv6Address")
+    has = {name: [settings[key] for key in keys if settings.get(key)] for name, settings in container.networks.items()}
+    return outside(has, networks)
+
+
+def outside(addresses: Mapping[str, list[str]], networks: Mapping[str, Json | None]) -> list[str]:
+    """Those of addresses, by network, that are in no subnet of the network of that name."""
+    found = []
+    for name, listed in addresses.items():
         subnets = [ipaddress.ip_network(entry["subnet"]) for entry in (networks.get(name) or {}).get("subnets") or []]
-        for key in ("IPAddress", "GlobalIPv6Address"):
-            address = settings.get(key)
-            if address and subnets and not any(ipaddress.ip_address(address) in subnet for subnet in subnets):
-                outside.append(str(address))
-    return outside
+        for address in listed if subnets else []:
+            if not any(ipaddress.ip_address(address) in subnet for subnet in subnets):
+                found.append(str(address))
+    return found
 
 
 def _port_findings(facts: MoveFacts) -> Iterator[Finding]:
@@ -493,6 +533,20 @@ def _runtime_number(host: HostInfo) -> Version:
 
 
 def _content_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]:
+    yield from _volumes_left_findings(facts, options)
+    yield from _image_findings(facts, options)
+    healthcheck = (facts.container.raw["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"]
+    if healthcheck[0] != "NONE" and facts.destination.podman < HEALTH_TIMER_SINCE:
+        yield Finding(
+            "health_timer",
+            f"The destination's podman {dotted(facts.destination.podman)} does not run health checks of a restored "
+            "container by itself.",
+            "Upgrade it to 5.5, or run podman healthcheck run from a timer.",
+            severity="notice",
+        )
+
+
+def _volumes_left_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]:
     container = facts.container
     if container.volumes and options.ignore_volumes:
         yield Finding(
@@ -501,6 +555,10 @@ def _content_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Findin
             "The destination's volumes of these names are used, and made empty where there are none.",
             severity="notice",
         )
+
+
+def _image_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]:
+    container = facts.container
     pulled = options.image_transfer == "pull" and not container.image.startswith("localhost/")
     if not facts.image_present and options.image_transfer != "stream" and not pulled:
         yield Finding(
@@ -508,15 +566,6 @@ def _content_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Findin
             f"The image {container.image} with the ID {container.image_id[:12]} is not on the destination, and "
             f"image_transfer={options.image_transfer} does not bring it.",
             "Leave out image_transfer, or bring that very image with podman save and podman load.",
-        )
-    healthcheck = (container.raw["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"]
-    if healthcheck[0] != "NONE" and facts.destination.podman < HEALTH_TIMER_SINCE:
-        yield Finding(
-            "health_timer",
-            f"The destination's podman {dotted(facts.destination.podman)} does not run health checks of a restored "
-            "container by itself.",
-            "Upgrade it to 5.5, or run podman healthcheck run from a timer.",
-            severity="notice",
         )
 
 
@@ -535,6 +584,13 @@ def _space_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]
             "Free memory there, or choose another destination.",
             severity="warning" if enough_with_swap else "blocker",
         )
+
+
+def _cold_space_findings(facts: MoveFacts) -> Iterator[Finding]:
+    """Changed files become an image, which each host writes once as layers and once as it spools it."""
+    files, volumes = facts.estimate.files, facts.estimate.volumes
+    yield from _disk_findings("source", facts.source, facts.here, files, files)
+    yield from _disk_findings("destination", facts.destination, facts.there, files + volumes, files)
 
 
 def _disk_findings(

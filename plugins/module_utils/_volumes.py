@@ -87,12 +87,19 @@ def _volume_mounts(container: Container) -> Iterator[dict[str, str]]:
             yield mount
 
 
-def _directory(name: str, root: str) -> bytes:
+def root_header(status: os.stat_result) -> bytes:
+    """A tar that gives the directory into which it is unpacked this owner, mode and time."""
+    owner = f"{status.st_uid}:{status.st_gid}:{stat.S_IMODE(status.st_mode):o}"
+    return _directory(".", owner, status.st_mtime)
+
+
+def _directory(name: str, root: str, mtime: float = 0) -> bytes:
     """A tar of a directory's header alone."""
     info = tarfile.TarInfo(name)
     owner, group, mode = root.split(":")
+    info.mtime = mtime
     info.type, info.uid, info.gid, info.mode = tarfile.DIRTYPE, int(owner), int(group), int(mode, 8)
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(info)
     return buffer.getvalue()

@@ -32,6 +32,16 @@ options:
         description: One of O(destinations[].name).
         type: str
         required: true
+      method:
+        description: As O(ferry.podman.podman_migrate#module:method).
+        type: str
+        choices: [live, cold]
+        default: live
+      pod:
+        description:
+          - Name of the pod that the container is in. A pod moves whole and cold, as one of O(parallel). All of its
+            containers that are listed must be for the same destination, and the first one tells when it begins.
+        type: str
       memory:
         description: Bytes of memory that it has. See O(timeout_per_gib).
         type: int
@@ -148,9 +158,16 @@ moves:
     downtime_ms: {description: As RV(ferry.podman.podman_migrate#module:downtime_ms)., type: int, returned: if it moved}
     bytes: {description: As RV(ferry.podman.podman_migrate#module:bytes)., type: int, returned: if it moved}
     phases: {description: As RV(ferry.podman.podman_migrate#module:phases)., type: raw, returned: if it moved}
-    tcp: {description: As RV(ferry.podman.podman_migrate#module:tcp)., type: str, returned: if it moved}
+    tcp: {description: As RV(ferry.podman.podman_migrate#module:tcp)., type: str, returned: if it moved live}
+    method: {description: As RV(ferry.podman.podman_migrate#module:method)., type: str, returned: if it moved}
     estimate: {description: As RV(ferry.podman.podman_migrate#module:estimate)., type: dict, returned: if it is known}
     container: {description: As RV(ferry.podman.podman_migrate#module:container)., type: dict, returned: if it moved}
+    pod: {description: Name of the pod that moved whole., type: str, returned: if it is in one}
+    containers:
+      description: As RV(moves[].container), for each container of the pod.
+      type: list
+      elements: dict
+      returned: if its pod moved
     findings:
       description: As RV(ferry.podman.podman_migrate#module:findings).
       type: list
@@ -175,6 +192,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._evacuation import (
@@ -188,7 +206,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._evacuation import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
-from ansible_collections.ferry.podman.plugins.module_utils._move import Move
+from ansible_collections.ferry.podman.plugins.module_utils._move import Move, PodMove
 from ansible_collections.ferry.podman.plugins.module_utils._request import CONSTRAINTS, MOVE, request_of
 
 GIB = 1 << 30
@@ -244,9 +262,12 @@ class Mover:
     def __init__(self, module: FerryModule, ways: Ways) -> None:
         self.module = module
         self.ways = ways
-        self.request = request_of(module.params, module.conceal)
         params = module.params
-        memory = {entry["name"]: entry["memory"] for entry in params["moves"]}
+        request = request_of(params, module.conceal)
+        entries = params["moves"]
+        self.pods = {entry["pod"] for entry in entries if entry["pod"]}
+        self.requests = {called(entry): replace(request, method=entry["method"]) for entry in entries}
+        memory = {called(entry): entry["memory"] for entry in entries}
         self.seconds = {
             name: params["timeout"] + size // GIB * params["timeout_per_gib"] for name, size in memory.items()
         }
@@ -269,12 +290,13 @@ class Mover:
         """:raises FerryError: with all that is known by then."""
         result: dict = {"changed": False}
         directory, checks = self.module.params["journal"], self.module.check_mode
+        move = PodMove if errand.name in self.pods else Move
         try:
-            Move(
+            move(
                 source,
                 destination,
                 errand.name,
-                self.request,
+                self.requests[errand.name],
                 directory,
                 check_mode=checks,
                 result=result,
@@ -302,14 +324,32 @@ def evacuate(module: FerryModule) -> None:
             moves = evacuation.run(errands)
             if params["rollback"] and sum(move["state"] == FAILED for move in moves) > terms.max_failures:
                 bring_back(mover, terms, errands, moves)
-    report(module, moves, evacuation.stopped)
+    report(module, for_each_entry(params["moves"], errands, moves), evacuation.stopped)
+
+
+def called(entry: dict) -> str:
+    """What moves: a container, or the pod that it is in."""
+    return entry["pod"] or entry["name"]
+
+
+def for_each_entry(entries: list[dict], errands: list[Errand], moves: list[dict]) -> list[dict]:
+    """The containers of a pod tell the same."""
+    told = {errand.name: move for errand, move in zip(errands, moves)}
+    return [{**told[called(entry)], "name": entry["name"], **in_pod(entry)} for entry in entries]
+
+
+def in_pod(entry: dict) -> dict:
+    return {"pod": entry["pod"]} if entry["pod"] else {}
 
 
 def errands_of(params: dict) -> list[Errand]:
     """:raises FerryError: if it is not clear what goes where."""
     known = [entry["name"] for entry in params["destinations"]]
-    errands = [Errand(place, move["name"], move["destination"]) for place, move in enumerate(params["moves"])]
-    for what, names in (("moves", [errand.name for errand in errands]), ("destinations", known)):
+    ways = list(dict.fromkeys((called(move), move["destination"]) for move in params["moves"]))
+    errands = [Errand(place, name, destination) for place, (name, destination) in enumerate(ways)]
+    containers = [move["name"] for move in params["moves"]]
+    torn = [errand.name for errand in errands] if len(set(containers)) == len(containers) else containers
+    for what, names in (("moves", torn), ("destinations", known)):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise FerryError(f"{what} has a name twice: {', '.join(twice)}.")
     if absent := sorted({errand.destination for errand in errands} - set(known)):
@@ -346,7 +386,7 @@ def report(module: FerryModule, moves: list[dict], stopped: str | None) -> None:
     module.warn_of([finding for move in moves for finding in move.get("findings", []) if is_warning(move, finding)])
     failed = [move for move in moves if move["state"] == FAILED]
     if failed:
-        told = " ".join(f"{move['name']}: {move['msg']}" for move in failed)
+        told = " ".join(dict.fromkeys(f"{move.get('pod') or move['name']}: {move['msg']}" for move in failed))
         raise FerryError(f"{len(failed)} of {len(moves)} moves failed. {told}")
     skipped = [move["name"] for move in moves if move["state"] == "skipped"]
     if skipped:
@@ -367,6 +407,8 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "destination": {"type": "str", "required": True},
+                    "method": {"type": "str", "choices": ["live", "cold"], "default": "live"},
+                    "pod": {"type": "str"},
                     "memory": {"type": "int", "default": 0},
                 },
             },

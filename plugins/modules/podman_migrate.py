@@ -31,6 +31,18 @@ options:
       - The libpod socket of the host to move to, in the form of O(url), seen from the host that the module runs on.
     type: str
     required: true
+  method:
+    description:
+      - V(live) moves it with its memory and open connections, by CRIU.
+      - V(cold) stops it, carries over the files that it has changed and its volumes, makes the same container on the
+        destination from its own definition, and starts it there. For containers that CRIU cannot do. The new container
+        has another ID. What O(tcp) and O(retries) say does not matter then, and O(transfer) must be V(stream).
+      - Before the stop the container is made on the destination once without its data and compared. A difference
+        refuses the move.
+      - A container that does not run moves too, and is not started.
+    type: str
+    choices: [live, cold]
+    default: live
   destination_identity:
     description:
       - Path of the private key for an ssh O(destination).
@@ -99,6 +111,12 @@ EXAMPLES = r"""
     destination: ssh://root@node2/run/podman/podman.sock
     networks: create
     publish: ["8080:80"]
+
+- name: Move one that CRIU cannot freeze
+  ferry.podman.podman_migrate:
+    name: legacy
+    destination: ssh://root@node2/run/podman/podman.sock
+    method: cold
 
 - name: Move between two hosts that do not reach each other, from a machine that reaches both
   ferry.podman.podman_migrate:
@@ -184,9 +202,14 @@ phases:
     restore: 241
     verify: 539
     commit: 56
+method:
+  description: O(method), or that of the earlier run that this one has gone on with.
+  returned: success, unless it had been moved before
+  type: str
+  sample: live
 tcp:
   description: What becomes of connections. V(established), V(close) or V(none); what O(tcp=auto) came to.
-  returned: success, unless it had been moved before
+  returned: success of a live move, unless it had been moved before
   type: str
   sample: established
 findings:
@@ -237,6 +260,7 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "destination": {"type": "str", "required": True},
+            "method": {"type": "str", "choices": ["live", "cold"], "default": "live"},
             "destination_identity": {"type": "path"},
             "destination_known_hosts": {"type": "path"},
             "destination_jump": {"type": "str"},

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import subprocess
+import typing as t
 from collections.abc import Iterator
 
 import pytest
@@ -33,7 +34,13 @@ class Roads:
             node.run("tee", "-a", PUBLIC_KEYS, stdin=f"{OPTIONS} {key}\n")
         source.run("tee", f"{SCRATCH}/known_hosts", stdin=known)
 
-    def options(self, moves: dict[str, str], **options: object) -> dict:
+    def options(
+        self,
+        moves: dict[str, str],
+        methods: dict[str, str] | None = None,
+        pods: dict[str, str] | None = None,
+        **options: object,
+    ) -> dict:
         ways = [
             {
                 "name": node.name,
@@ -43,13 +50,17 @@ class Roads:
             }
             for node in self.destinations.values()
         ]
-        listed = [{"name": name, "destination": destination} for name, destination in moves.items()]
+        more = {"method": methods or {}, "pod": pods or {}}
+        listed = [
+            {"name": name, "destination": to, **{key: given[name] for key, given in more.items() if name in given}}
+            for name, to in moves.items()
+        ]
         return {"moves": listed, "destinations": ways, "force": True, **options}
 
-    def evacuate(self, moves: dict[str, str], **options: object) -> Result:
+    def evacuate(self, moves: dict[str, str], **options: t.Any) -> Result:
         return self.source.module("podman_evacuate", **self.options(moves, **options))
 
-    def begin(self, moves: dict[str, str], **options: object) -> subprocess.Popen[str]:
+    def begin(self, moves: dict[str, str], **options: t.Any) -> subprocess.Popen[str]:
         return self.source.start_module("podman_evacuate", **self.options(moves, **options))
 
     def there(self, box: Box, destination: str) -> Box:

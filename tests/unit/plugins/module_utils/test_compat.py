@@ -439,6 +439,89 @@ def test_what_a_registry_does_not_carry(make_container, inspect_json, driver, ne
     assert {finding.severity for finding in findings} <= {"notice"}
 
 
+# -- cold moves -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "found"),
+    [
+        ("running", {}, []),
+        ("exited", {}, []),
+        ("created", {}, []),
+        ("paused", {}, ["not_settled"]),
+        ("stopping", {}, ["not_settled"]),
+        ("running", {"local": False}, ["cold_source"]),
+        ("running", {"transfer": "registry"}, ["cold_source"]),
+        ("running", {"unreadable": "It is of another kind."}, ["definition_unreadable"]),
+        ("running", {"unknown": ["gpus"]}, ["definition_unknown"]),
+    ],
+)
+def test_cold_moves(make_container, make_host, status, asked, found) -> None:
+    given = {"local": True, "transfer": "stream", "unreadable": None, "unknown": [], **asked}
+    assert codes(_compat.cold_findings(make_container(status), make_host(), **given)) == found
+
+
+def test_cold_move_would_lose_a_checkpoint(make_container, make_host) -> None:
+    frozen = make_container("exited", State={"Checkpointed": True})
+    given = {"local": True, "transfer": "stream", "unreadable": None, "unknown": []}
+    assert codes(_compat.cold_findings(frozen, make_host(), **given)) == ["checkpointed"]
+
+
+def test_cold_move_of_a_rootless_service(make_container, make_host) -> None:
+    host = make_host(host={"security": {"rootless": True}})
+    given = {"local": True, "transfer": "stream", "unreadable": None, "unknown": []}
+    assert codes(_compat.cold_findings(make_container(), host, **given)) == ["rootless"]
+
+
+def test_what_a_destination_makes_otherwise_is_named() -> None:
+    (finding,) = found = _compat.not_the_same("web", ["Config.Env", "Mounts"])
+    assert codes(found) == ["not_the_same"] and "Config.Env, Mounts" in finding.message
+
+
+def test_containers_that_stay_behind(make_container) -> None:
+    assert codes(_compat.dependency_findings(make_container(), [])) == []
+    assert codes(_compat.dependency_findings(make_container(), ["db"])) == ["dependencies"]
+    assert codes(_compat.pod_move_findings(make_container(), "shop")) == ["in_pod"]
+
+
+@pytest.mark.parametrize(
+    ("unknown", "exists", "found"),
+    [([], False, []), (["pod.news"], False, ["definition_unknown"]), ([], True, ["pod_exists"])],
+)
+def test_pods_that_move(unknown, exists, found) -> None:
+    assert codes(_compat.pod_findings("shop", unknown, exists=exists)) == found
+
+
+@pytest.mark.parametrize(
+    ("volume", "found"),
+    [
+        ({"Driver": "local"}, []),
+        ({"Options": {"o": "uid=5,gid=6", "UID": "5"}}, []),
+        ({"Options": {"type": "none", "o": "bind", "device": "/srv"}}, ["volume_options"]),
+        ({"Options": {"type": "nfs", "device": ":/export"}}, ["volume_options"]),
+        ({"Driver": "cluster"}, ["volume_options"]),
+    ],
+)
+def test_volumes_that_stand_for_something_else(volume, found) -> None:
+    assert codes(_compat.device_volume_findings({"data": volume})) == found
+
+
+def test_attributes_that_are_lost() -> None:
+    assert codes(_compat.attribute_findings([])) == []
+    assert codes(_compat.attribute_findings(["/v/a"] * 7)) == ["volume_attributes"]
+
+
+def test_addresses_that_are_not_of_the_definition() -> None:
+    assert codes(_compat.leased_address_findings([])) == []
+    assert codes(_compat.leased_address_findings(["10.88.0.2"])) == ["address_changes"]
+
+
+def test_secrets_that_a_cold_move_needs() -> None:
+    subject = Subject(ID, "web", "crun", IMAGE_ID, "web", secrets=["key"])
+    facts = RestoreFacts(host=t.cast(t.Any, None), absent_secrets=["key"])
+    assert codes(_compat.recreate_findings(subject, facts, RestoreRequest())) == ["secret_absent"]
+
+
 def test_every_code_is_tested_here() -> None:
     """Each in a case that has it; the cases beside it have not."""
 

@@ -19,6 +19,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
     Changes,
     _from_disk,
     collect_changes,
+    differs_from_image,
     host_lacks,
     list_changes,
 )
@@ -301,3 +302,70 @@ def test_file_that_is_a_directory_on_the_host_is_dropped_by_podman(client, libpo
 def test_directories_are_never_missed(client, libpod, container) -> None:
     answered_stat(libpod, container, 1 << 31 | 0o755)
     assert host_lacks(client, container, ["/nonexistent"]) == []
+
+
+# -- is there anything of its own? ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layered(libpod, client, tmp_path, make_container):
+    """A container with a layer over one of its image, and what podman says of it."""
+    lower, upper = tmp_path / "lower", tmp_path / "upper"
+    for name in ("etc", "opt"):
+        (lower / name).mkdir(parents=True)
+    upper.mkdir()
+
+    def differs(*changes: tuple[str, int], points: tuple[str, ...] = ()) -> bool:
+        listed = [{"Path": path, "Kind": kind} for path, kind in changes]
+        container = make_container("exited", GraphDriver={"Data": {"UpperDir": str(upper), "LowerDir": str(lower)}})
+        libpod.on(f"GET /containers/{container.id}/changes", listed)
+        return differs_from_image(client, container, points)
+
+    differs.lower, differs.upper = lower, upper
+    return differs
+
+
+def test_nothing_changed(layered):
+    assert not layered()
+
+
+def test_what_podman_makes_is_no_change(layered):
+    (layered.upper / "etc").mkdir()
+    (layered.upper / "srv/data").mkdir(parents=True)
+    changes = [
+        ("/etc", 0),
+        ("/etc/hosts", 1),
+        ("/etc/mtab", 1),
+        ("/run/.containerenv", 1),
+        ("/srv", 1),
+        ("/srv/data", 1),
+    ]
+    (layered.upper / "run").mkdir()
+    (layered.lower / "run").mkdir()
+    assert not layered(*changes, ("/run", 0), points=("/srv/data",))
+
+
+@pytest.mark.parametrize(
+    "change", [("/etc/hosts", 0), ("/etc/passwd", 0), ("/opt/new", 1), ("/opt", 2), ("/srv/other", 1), ("/x\ufffd", 1)]
+)
+def test_what_the_container_makes_is_one(layered, change):
+    assert layered(change, points=("/srv/data",))
+
+
+def test_directory_whose_mode_alone_changed_is_one(layered):
+    """Podman does not even list it."""
+    (layered.upper / "opt").mkdir()
+    assert not layered()
+    (layered.upper / "opt").chmod(0o700)
+    assert layered()
+
+
+def test_root_whose_mode_changed_is_one(layered):
+    layered.upper.chmod(0o700)
+    assert layered()
+
+
+def test_layer_that_cannot_be_seen_is_one(libpod, client, make_container):
+    container = make_container("exited")
+    libpod.on(f"GET /containers/{container.id}/changes", [])
+    assert differs_from_image(client, container, ())
