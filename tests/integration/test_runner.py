@@ -129,7 +129,7 @@ def controller(hosts: list[Node], tmp_path: pathlib.Path) -> Controller:
 
 
 def report_of(job: Job, node: Node) -> Json:
-    return job.artifacts["ferry_reports"][node.name]
+    return job.artifacts["ferry_reports"][node.name][-1]
 
 
 def test_plan_then_drain_then_undrain(hosts: list[Node], controller: Controller) -> None:
