@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import datetime, timezone
 
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, Limits
+from ansible_collections.ferry.podman.plugins.module_utils._oci import Image, Layer
 from ansible_collections.ferry.podman.plugins.modules import podman_checkpoint_info
 from ansible_collections.ferry.podman.plugins.modules.podman_checkpoint_info import describe_archive
 
@@ -165,3 +167,13 @@ def test_image_that_is_not_there_is_told(run_module, podman) -> None:
     podman.on("GET /images/cp/json", 404)
     answer = run_module(podman_checkpoint_info, url=podman.url, name=[], image=["cp"])
     assert answer["failed"] and "no image cp" in answer["msg"]
+
+
+def test_image_that_is_no_checkpoint_has_no_contents_of_one(run_module, libpod, info_json, tmp_path) -> None:
+    layer = Layer.spooled([bytes(1024)], open(tmp_path / "layer", "w+b"))
+    image = Image([layer] * 2, "amd64", datetime.now(timezone.utc))
+    libpod.on("GET /info", info_json(store={"graphRootAllocated": 1 << 30}))
+    libpod.on("GET /images/tool/json", {"Id": image.id, "RepoTags": ["localhost/tool:1"]})
+    libpod.on(f"GET /images/{image.id}/get", libpod.archive(b"".join(image.layout())))
+    answer = run_module(podman_checkpoint_info, url=libpod.url, name=[], image=["tool"], image_contents=True)
+    assert answer["failed"] and "This is no checkpoint image: The image localhost/tool:1" in answer["msg"]
