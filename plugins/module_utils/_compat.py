@@ -141,6 +141,7 @@ class RestoreFacts:
 
     :param taken: for each name or ID that the container would have, the ID of who has it already.
     :param image_named: the ID behind the image's name here, if that is another image.
+    :param image_unnamed: it is here, and its name is not and cannot be given to it.
     :param absent_networks: of the subject's networks, those missing here; the same for secrets.
     :param taken_addresses: of the subject's, those that a running container here has.
     :param outside_addresses: of the subject's, those that are in no subnet of the restoring host's network.
@@ -151,6 +152,7 @@ class RestoreFacts:
     taken: dict[str, str] = field(default_factory=dict)
     image_present: bool = True
     image_named: str | None = None
+    image_unnamed: bool = False
     existing_volumes: list[str] = field(default_factory=list)
     absent_networks: list[str] = field(default_factory=list)
     absent_secrets: list[str] = field(default_factory=list)
@@ -623,6 +625,13 @@ def _image_findings(subject: Subject, facts: RestoreFacts) -> Iterator[Finding]:
             f"The image {subject.image} with the ID {subject.image_id[:12]} is not on the restoring host.{other}",
             "Bring that very image: podman save on the host that has it, podman load here; building it again "
             "gives another ID.",
+        )
+    elif facts.image_unnamed:
+        yield Finding(
+            "image_unnamed",
+            f"The image {subject.image_id[:12]} is on the restoring host, but not as {subject.image}, by which podman "
+            "asks for it; and a name with a digest can be given to no image.",
+            f"Get it under that name: podman pull {subject.image}.",
         )
 
 

@@ -188,7 +188,11 @@ class Encryptor(io.RawIOBase):
             raise self._failed(failure)
 
     def _failed(self, failure: str) -> FerryError:
-        return FerryError(f"age cannot encrypt: {failure}.", remedy="See to the recipients, and to room on the disk.")
+        # What age says of a recipient it says before it writes anything.
+        remedy = (
+            "See to the recipients." if "recipient" in failure else "See to the recipients, and to room on the disk."
+        )
+        return FerryError(f"age cannot encrypt: {failure}.", remedy=remedy)
 
     def close(self) -> None:
         if not self.closed:

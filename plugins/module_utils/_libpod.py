@@ -802,6 +802,11 @@ class LibpodClient:
         params = {"repo": repository, "tag": tag}
         self._request("POST", f"/images/{_part(name)}/tag", f"Tagging image {name}", params=params)
 
+    def untag_image(self, name: str, repository: str, tag: str) -> None:
+        """Take one name away; an image that has no other stays, unlike with ``remove_image``."""
+        params = {"repo": repository, "tag": tag}
+        self._request("POST", f"/images/{_part(name)}/untag", f"Untagging image {name}", params=params)
+
     def remove_image(self, name: str) -> None:
         with contextlib.suppress(NotFound):
             self._request("DELETE", f"/images/{_part(name)}", f"Removing image {name}")
@@ -893,8 +898,12 @@ class LibpodClient:
         return {volume["VolumeName"]: int(volume["Size"]) for volume in found.get("Volumes") or []}
 
     def image_ids(self) -> list[str]:
-        found = self._get("/images/json", "Listing images")
-        return [image["Id"] for image in t.cast("list[Json]", found or [])]
+        return list(self.image_names())
+
+    def image_names(self) -> dict[str, list[str]]:
+        """All that each image's ID is known by here: names with a tag, and those with a digest, which inspect hides."""
+        found = t.cast("list[Json]", self._get("/images/json", "Listing images") or [])
+        return {image["Id"]: image.get("Names") or [] for image in found}
 
     def file_mode(self, name: str, path: str) -> int | None:
         """Type and mode, as Go's FileMode, of a path inside a container, running or not; None if it is not there."""

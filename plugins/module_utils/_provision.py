@@ -45,7 +45,10 @@ def bring_image(source: LibpodClient, destination: LibpodClient, subject: Subjec
         destination.pull_reference(subject.image, RegistryAccess())
     else:
         # Under a name that is another image's there, it would take that name away.
-        reference = subject.image_id if destination.image(subject.image) is not None else subject.image
+        # On the source it may have lost that name, or another image may have it.
+        here = source.image(subject.image) or {}
+        is_free = here.get("Id") == subject.image_id and destination.image(subject.image) is None
+        reference = subject.image if is_free else subject.image_id
         with source.save_image(reference) as stream:
             destination.load_image(stream.chunks(), doing)
     if destination.image(subject.image_id) is None:

@@ -31,10 +31,12 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import HostIn
 from ansible_collections.ferry.podman.plugins.module_utils._loading import load
 from ansible_collections.ferry.podman.plugins.module_utils._oci import RECORD, Image, Layer
 
-REFERENCE = re.compile(
+REPOSITORY = re.compile(
     r"(?P<repository>(?P<host>[A-Za-z0-9.-]+(:[0-9]+)?|\[[0-9A-Fa-f:]+\](:[0-9]+)?)(/[a-z0-9]+([._-]+[a-z0-9]+)*)+)"
-    r":(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127})"
 )
+"""Host and path."""
+
+REFERENCE = re.compile(REPOSITORY.pattern + r":(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127})")
 """Host, path and tag; a name without a host would be looked for in several registries."""
 
 REHEARSAL = "ferry-rehearsal"
@@ -44,22 +46,32 @@ REACHED = "reading manifest"
 """Podman's words when a registry has answered that it has no such image; without an answer it does not come so far."""
 
 
+UNKNOWN_THERE = ("unauthorized", "authentication required", "denied", "invalid username")
+"""Words of podman and registries when it matters who asks."""
+
 ADVICE = {
-    ("unauthorized", "authentication required", "denied", "invalid username"): (
+    UNKNOWN_THERE: (
         "Say who is allowed to by registry_username and registry_password, by registry_auth_file, or by podman login "
         "on the host of the service."
     ),
     ("server gave HTTP response to HTTPS client",): (
-        "{host} speaks plain HTTP; with registry_tls_verify: false the service does too."
+        "{host} speaks plain HTTP; set registry_tls_verify: false to use HTTP."
     ),
     ("x509", "certificate"): (
-        "Put the certificate of the authority that {host} has its own from into /etc/containers/certs.d/{host}/ca.crt "
-        "on the host of the service; registry_tls_verify: false trusts everybody."
+        "Nobody whom this host trusts has signed the certificate of {host}. Put the certificate of the authority that "
+        "has signed it into /etc/containers/certs.d/{host}/ca.crt on the host of the service; registry_tls_verify: "
+        "false trusts everybody."
     ),
     ("manifest unknown", "not found", "unknown: unknown"): "See that it was pushed under this name.",
     ("no space left",): "Make room, where podman keeps images or at the registry, and run this again.",
 }
 """Words of podman and registries, and what to do about them."""
+
+
+def is_repository(text: str) -> bool:
+    """Whether it is host and path; a name without a host begins with a word alone."""
+    found = REPOSITORY.fullmatch(text)
+    return found is not None and re.search(r"[.:\]]|^localhost$", found["host"]) is not None
 
 
 @dataclass(frozen=True)
@@ -79,9 +91,10 @@ class Reference:
         :raises FerryError: for any other form.
         """
         found = REFERENCE.fullmatch(text)
-        if found is None or not re.search(r"[.:\]]|^localhost$", found["host"]):
+        if found is None or not is_repository(found["repository"]):
+            reason = "has no tag" if is_repository(text) else "does not name an image in a registry"
             raise FerryError(
-                f"{text!r} does not name an image in a registry.",
+                f"{text!r} {reason}.",
                 remedy="Write host[:port]/path:tag, such as registry.example:5000/ferry/db:move.",
             )
         return cls(found["repository"], found["tag"])
@@ -250,12 +263,18 @@ def explained(remedy: str) -> Iterator[None]:
         raise FerryError(error.message, remedy=remedy, **error.facts) from error
 
 
-def advice(cause: str, host: str) -> str:
+def advice(cause: str, host: str, *, has_credentials: bool = False) -> str:
     """What to do when a registry gives or takes no image.
 
     :param cause: what podman said.
     :param host: the registry, with its port.
+    :param has_credentials: some were sent along.
     """
+    if has_credentials and any(word in cause for word in UNKNOWN_THERE):
+        return (
+            f"{host} refused the credentials that were given by registry_username and registry_password or by "
+            "registry_auth_file: see that they are right, and that this user may push or pull there."
+        )
     for words, remedy in ADVICE.items():
         if any(word in cause for word in words):
             return remedy.format(host=host)
@@ -266,12 +285,13 @@ def advice(cause: str, host: str) -> str:
 
 
 @contextlib.contextmanager
-def advised(reference: Reference) -> Iterator[None]:
+def advised(reference: Reference, access: RegistryAccess) -> Iterator[None]:
     """Say what to do when podman cannot push or pull this."""
     try:
         yield
     except ApiError as error:
-        remedy = advice(error.cause, reference.host)
+        given = access.username is not None or access.identity_token is not None
+        remedy = advice(error.cause, reference.host, has_credentials=given)
         raise FerryError(error.message, remedy=remedy, **error.facts) from error
 
 

@@ -49,19 +49,54 @@ def gather_facts(
     names = request.new_names or [name for name in (subject.name, subject.id) if name]
     owners = {name: client.find_container(name) for name in names}
     by_id = client.image(subject.image_id) if subject.image_id else None
-    by_name = client.image(subject.image) if subject.image and by_id is None else None
+    by_name = client.image(subject.image) if subject.image else None
     secrets = client.secret_names() if subject.secrets else set()
     volumes = client.volume_names() if subject.volumes else set()
     return _compat.RestoreFacts(
         host=host,
         taken={name: owner.id for name, owner in owners.items() if owner is not None},
         image_present=by_id is not None,
-        image_named=by_name["Id"] if by_name else None,
+        image_named=by_name["Id"] if by_name and by_id is None else None,
+        image_unnamed=by_id is not None and bool(subject.image) and by_name is None and name_of(subject) is None,
         existing_volumes=[name for name in subject.volumes if name in volumes],
         absent_networks=[name for name in subject.networks if client.network(name) is None],
         absent_secrets=[name for name in subject.secrets if name not in secrets],
         pod_present=request.pod is None or client.pod(request.pod) is not None,
     )
+
+
+def name_of(subject: _compat.Subject) -> tuple[str, str] | None:
+    """Repository and tag of the base image's name; None if it has none that an image can be given."""
+    repository, colon, tag = subject.image.rpartition(":")
+    return (repository, tag) if colon and repository and "/" not in tag and "@" not in repository else None
+
+
+@contextlib.contextmanager
+def base_named(client: LibpodClient, subject: _compat.Subject, doing: str) -> Iterator[None]:
+    """Have the base image known by the name that the container has for it.
+
+    Podman asks for it by that name, pulls it if it does not find it, and fails; only then it takes the one of the ID.
+    A name that another image has stays that one's, and is good enough for podman. A restore that fails leaves no new
+    name; a container that may be there keeps it.
+
+    :raises RestoreFailed: if it cannot be had.
+    """
+    name = name_of(subject)
+    try:
+        is_missing = name is not None and client.image(subject.image) is None
+        if name is not None and is_missing:
+            client.tag_image(subject.image_id, *name)
+    except FerryError as error:
+        raise RestoreFailed(f"{_told(doing, error)} Nothing was restored.", **error.facts) from error
+    try:
+        yield
+    except (OutcomeUnknown, RestoredAndEnded):
+        raise
+    except Exception:
+        if name is not None and is_missing:
+            with contextlib.suppress(FerryError):
+                client.untag_image(subject.image_id, *name)
+        raise
 
 
 class Upload:
@@ -281,7 +316,8 @@ class Restorer:
         name = new_name or subject.id
         answer: Json = {}
         upload = Upload(chunks, whole)
-        with nothing_left_behind(self.client, name, volumes, doing, upload):
+        named = base_named(self.client, subject, doing)
+        with named, nothing_left_behind(self.client, name, volumes, doing, upload):
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
         return self._arrived(name, answer, contents, doing)
 
@@ -293,7 +329,8 @@ class Restorer:
         """
         volumes = [] if self.options.ignore_volumes else subject.volumes
         answer: Json = {}
-        with nothing_left_behind(self.client, subject.id, volumes, doing):
+        named = base_named(self.client, subject, doing)
+        with named, nothing_left_behind(self.client, subject.id, volumes, doing):
             answer = self.client.restore(image_id, self._options(None), doing)
         return self._arrived(subject.id, answer, contents, doing)
 

@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One checkpoint of a container.
+    """An image of a checkpoint of a container.
 
     :param container: its name; the rules are for each container by itself.
     :param size: bytes.
@@ -40,22 +40,27 @@ class Rules:
     max_size: int | None = None
 
 
-def outdated(checkpoints: Sequence[Kept], rules: Rules, now: datetime) -> dict[str, str]:
-    """The IDs that go, each with the reason. The newest one of a container always stays."""
+def outdated(images: Sequence[Kept], rules: Rules, now: datetime) -> dict[str, str]:
+    """The IDs that go, each with the reason. The newest checkpoint of a container always stays.
+
+    Images of one container and one time are one checkpoint, in several layouts: they count once, and stay or go
+    together.
+    """
     found: dict[str, str] = {}
-    for container in sorted({kept.container for kept in checkpoints}):
-        newest_first = sorted(
-            (kept for kept in checkpoints if kept.container == container),
-            key=lambda kept: (kept.created, kept.id),
-            reverse=True,
-        )
+    for container in sorted({kept.container for kept in images}):
+        times: dict[datetime, list[Kept]] = {}
+        for kept in images:
+            if kept.container == container:
+                times.setdefault(kept.created, []).append(kept)
         total = 0
-        for number, kept in enumerate(newest_first):
-            reason = _reason(kept, number, total, rules, now) if number else None
+        for number, created in enumerate(sorted(times, reverse=True)):
+            same = sorted(times[created], key=lambda kept: kept.id, reverse=True)
+            size = sum(kept.size for kept in same)
+            reason = _reason(replace(same[0], size=size), number, total, rules, now) if number else None
             if reason is None:
-                total += kept.size
+                total += size
             else:
-                found[kept.id] = reason
+                found.update(dict.fromkeys((kept.id for kept in same), reason))
     return found
 
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import re
 import typing as t
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ansible_collections.ferry.podman.plugins.module_utils._annotations import facts_in
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json, LibpodClient
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An image that a host has, by its inspect answer."""
+    """An image that a host has, by its inspect answer.
+
+    :param references: its names as the list of images has them, which are more: also those with a digest.
+    """
 
     raw: Json
+    references: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -31,6 +35,11 @@ class Stored:
     @property
     def names(self) -> list[str]:
         return sorted(self.raw.get("RepoTags") or [])
+
+    @property
+    def known_by(self) -> list[str]:
+        """All names, those with a tag first."""
+        return sorted({*self.references, *self.names}, key=lambda name: ("@" in name, name))
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -70,6 +79,34 @@ class Stored:
             "created": self.raw.get("Created"),
             "checkpoint": dict(self.facts),
         }
+
+
+def repository_of(name: str) -> str:
+    """Host and path of a name with a tag or a digest."""
+    return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
+
+
+def unnamed(client: LibpodClient, image_id: str, names: Collection[str]) -> None:
+    """Take names away from an image; it goes with the last one.
+
+    A pull by digest leaves a name with that digest (``repository@sha256:…``). Where nothing else is left, those of the
+    same repositories go too.
+
+    :raises FerryError: if an image without a name is left.
+    """
+    repositories = {repository_of(name) for name in names}
+    left = [name for name in client.image_names().get(image_id, []) if name not in names]
+    if all("@" in name and repository_of(name) in repositories for name in left):
+        names = [*left, *names]
+    # Podman removes no image of several names by its ID. If it refuses the last one, because a container uses the
+    # image, then that is one with a tag, by which it is found again.
+    for name in sorted(names, key=lambda name: "@" not in name) or [image_id]:
+        client.remove_image(name)
+    if client.image_names().get(image_id) == []:
+        raise FerryError(
+            f"The image {image_id[:12]} has lost its names and is on this host all the same.",
+            remedy=f"Remove it with podman rmi {image_id[:12]}, which says what holds it.",
+        )
 
 
 def when(text: str) -> datetime:

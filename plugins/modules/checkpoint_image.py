@@ -14,24 +14,27 @@ description:
   - Makes an image of a checkpoint archive, so that a checkpoint travels through the registry that is there already.
     M(ferry.podman.podman_restore) and C(podman container restore) restore from it.
   - Pulls such an image, pushes it, removes it, and removes those that have been kept for long enough.
-  - The image has annotations on its manifest and on the index, which tell Podman, CRI-O and containerd that it is a
-    checkpoint, and of what.
+  - The image has annotations on its manifest, which tell Podman, CRI-O and containerd that it is a checkpoint, and of
+    what. The index that is handed to podman has them too; a registry gets none.
   - An image that is no checkpoint is refused.
 options:
   name:
     description:
       - Name of the image, with host, path and tag, as in V(registry.example:5000/ferry/db:monday).
       - Required with O(state=present) and O(state=absent).
-      - With O(state=pruned), only images of this name are looked at, whatever their tag, and lose no other names. Left
-        out, all checkpoint images of the host are.
+      - With O(state=pruned) it is without a tag, as in V(registry.example:5000/ferry/db). Only images of this name are
+        looked at, whatever their tag, and lose no other names. Left out, all checkpoint images of the host are.
     type: str
   state:
     description:
-      - V(present), the host has the image. It is made of O(src) or O(image), or else pulled if it is not there.
-      - V(absent), it has not. The copy in a registry stays.
+      - V(present), the host has the image. It is made of O(src) or O(image), or else pulled if no image has the name.
+        One that has it stays, even if the registry has another by now; see O(digest).
+      - V(absent), it has not. The image is gone with the name, and with those by digest that a pull has left, unless it
+        has others. The copy in a registry stays.
       - V(pruned), images of checkpoints are removed that O(older_than), O(keep) or O(max_total_size) say, each for the
         images of one container by itself. The newest one of a container always stays, and so does one that a
-        container uses.
+        container uses. Images of one checkpoint, in both layouts, count as one. Those that have lost their annotations
+        are not seen.
     type: str
     choices: [present, absent, pruned]
     default: present
@@ -55,14 +58,19 @@ options:
   image:
     description:
       - Name or ID of a checkpoint image on the host of the service to make the image of, in another O(layout), with
-        other O(formats), or with the annotations that it has lost on its way, as in a docker-archive.
+        other O(formats), or with the annotations that it has lost on its way, as in a docker-archive. It must be
+        there; only what O(name) alone stands for is pulled.
       - It is read as O(src) is. With a O(name) other than its own it stays as it is. Where both are the same image,
         with one ID, it gets the annotations that it lacks.
+      - With a O(name) that is its own and an ID that is not, as for an image of
+        O(ferry.podman.podman_checkpoint#module:create_image) or in another O(layout), the new image gets the name. The
+        old one is removed if it has no other and no container uses it.
     type: str
   layout:
     description:
       - What the image is like that is made of O(src) or O(image). Both can be restored, and made into each other.
-      - V(single) is Podman's layout, one layer with the archive's members in it. Podman restores it by itself.
+      - V(single) is Podman's layout, one layer with the archive's members in it. Podman restores it by itself. The
+        restoring host must have the image that the container was made from.
       - V(layered) has the layers of the image that the container was made from, above them the changes of its root
         filesystem as a layer, and then CRIU's files. A registry has the lower ones once, and other tools see the
         container's files. It can be restored by M(ferry.podman.podman_restore), and is to be turned into V(single) for
@@ -73,7 +81,7 @@ options:
   dest:
     description:
       - Path of a checkpoint archive to make of the image, on the host that the module runs on. Its directory must
-        exist.
+        exist. If no image has O(name), it is pulled first.
       - It is written beside its name, seen to be whole, and then moved into place, with mode C(0600).
       - A file that is there is replaced, unless it is the archive of the image, in whatever compression.
     type: path
@@ -101,9 +109,12 @@ options:
     description:
       - The image must be this one, by the digest of its manifest, as RV(digest) tells after a push.
       - An image of the name that is another one is pulled anew, by this digest. Not with O(src) or O(image).
+      - Without it, an image that has the name on this host is taken for the right one, and not asked for.
     type: str
   registry_tls_verify:
-    description: Whether the registry must prove who it is. By default the hosts' C(registries.conf) tells.
+    description:
+      - Whether the registry must prove who it is. By default the hosts' C(registries.conf) tells.
+      - V(false) also for a registry that speaks plain HTTP.
     type: bool
   registry_username:
     description: User at the registry. By default what C(podman login) has left on the host of the service.
@@ -146,7 +157,7 @@ options:
     description: Age from which images are removed, in days. For example V(0.5) is twelve hours.
     type: float
   keep:
-    description: How many of a container's images stay, the newest ones.
+    description: How many of a container's checkpoints stay, the newest ones, V(1) or more.
     type: int
   max_total_size:
     description: How large a container's images may be together, as in V(50G), counted from the newest one.
@@ -186,7 +197,7 @@ EXAMPLES = r"""
 - name: Get it on another host, just that one
   ferry.podman.checkpoint_image:
     name: registry.example:5000/ferry/db:monday
-    digest: "{{ sent.digest }}"
+    digest: "{{ sent.digest }}"  # without it, an older image of the name on node2 would be taken
   delegate_to: node2
 
 - name: Restore from it there
@@ -270,7 +281,7 @@ pruned:
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -285,10 +296,15 @@ from ansible_collections.ferry.podman.plugins.module_utils._lint import Limits
 from ansible_collections.ferry.podman.plugins.module_utils._loading import load
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._oci import Image
-from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference, advised
+from ansible_collections.ferry.podman.plugins.module_utils._registry import (
+    REFERENCE,
+    Reference,
+    advised,
+    is_repository,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._retention import Kept, Rules, outdated
 from ansible_collections.ferry.podman.plugins.module_utils._source import Source
-from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored
+from ansible_collections.ferry.podman.plugins.module_utils._stored import Stored, repository_of, unnamed
 from ansible_collections.ferry.podman.plugins.module_utils._unbuild import Exported
 
 ABSENT = "The host has no image of this name."
@@ -303,6 +319,7 @@ class Images:
         self.params = module.params
         self._becomes: str | None = None  # what it would be, in check mode: its ID, or what would be pulled
         self.access = RegistryAccess()
+        self._repository: str | None = None  # that pruning is about
 
     def stored(self, name: str) -> Stored | None:
         raw = self.client.image(name)
@@ -337,8 +354,9 @@ class Images:
             raise FerryError("formats is empty, and without annotations nobody would know the image for a checkpoint.")
         with self._source() as source:
             known = source.stored.facts if isinstance(source, Exported) else {}
+            is_same = before is not None and isinstance(source, Exported) and source.stored.id == before.id
             with built(source, self._recipe(self.params["layout"]), self.client, known) as image:
-                reason = why_load(before, image)
+                reason = why_load(before, image, is_same=is_same)
                 if reason is None:
                     return
                 self._changed(reason)
@@ -347,6 +365,14 @@ class Images:
                     return
                 self._load(image, source.path)
                 self.client.tag_image(image.id, reference.repository, reference.tag)
+        if before is not None and is_same and before.id != image.id:
+            self._replaced(before)
+
+    def _replaced(self, image: Stored) -> None:
+        """Have no image without a name left, with all of the memory in it, where another form of it has its name."""
+        names = self.client.image_names().get(image.id)
+        if names == [] and image.id not in {container.image_id for container in self.client.each_container()}:
+            self.client.remove_image(image.id)
 
     def _load(self, image: Image, path: str) -> None:
         """Have the host have it. The same image has one manifest, whatever its names: what it says already stays."""
@@ -415,7 +441,7 @@ class Images:
         wanted = self.params["digest"]
         name = reference.by_digest(wanted) if wanted else str(reference)
         before = set(self.client.image_ids())
-        with advised(reference):
+        with advised(reference, self.access):
             image_id = self.client.pull_reference(name, self.access, retry=self.params["retries"])
         pulled = self.stored(image_id)
         if pulled is None:
@@ -424,19 +450,24 @@ class Images:
             self._drop(pulled, name, is_new=image_id not in before)
         self._check(pulled)
         self.client.tag_image(image_id, reference.repository, reference.tag)
+        # It would keep the image when the name goes. Where it is no name, podman would take it for all of them.
+        if wanted and name in self.client.image_names().get(image_id, []):
+            self.client.remove_image(name)
 
     def _drop(self, pulled: Stored, name: str, *, is_new: bool) -> None:
         """Have nothing of a pull left; an image that was there before keeps its other names."""
+        names = self.client.image_names().get(pulled.id, [])
         if is_new:
-            self._remove(pulled, pulled.names)
-        elif name in pulled.names and len(pulled.names) > 1:
+            unnamed(self.client, pulled.id, names)
+        elif name in names and len(names) > 1:
             self.client.remove_image(name)
 
     def _check(self, image: Stored) -> None:
         if not image.is_checkpoint:
             raise FerryError(
                 f"The image {self.params['name']} is no checkpoint: no annotation tells the name of a container.",
-                remedy="Were they lost on the way, by docker-archive or another format than oci, make it of src anew.",
+                remedy="If it is one whose annotations were lost on the way, as in a docker-archive, image: "
+                f"{self.params['name']} gives them back.",
             )
 
     def _push(self, reference: Reference, image: Stored | None) -> None:
@@ -447,7 +478,7 @@ class Images:
         self._changed("It is pushed.")
 
     def _send(self, reference: Reference, ident: str) -> None:
-        with advised(reference):
+        with advised(reference, self.access):
             # By its ID: the name may be another image's by now.
             digest = self.client.push_image(ident, str(reference), self.access, retry=self.params["retries"])
         if digest is not None:
@@ -468,9 +499,10 @@ class Images:
         self._check(before)
         self._changed("The host has the image.")
         if not self.module.check_mode:
-            self.client.remove_image(str(reference))
+            unnamed(self.client, before.id, [str(reference)])
 
     def prune(self) -> None:
+        self._repository = repository(self.params["name"])
         images = {image.id: image for image in self._checkpoints()}
         kept = [Kept(image.id, image.facts["name"], image.created, image.size) for image in images.values()]
         reasons = outdated(kept, self._rules(), datetime.now(timezone.utc))
@@ -485,28 +517,23 @@ class Images:
             }
             for ident, reason in going.items()
         ]
-        self.module.show_difference(sorted(images), sorted(set(images) - set(going)))
+        self.module.show_difference(
+            *(listed(images[ident] for ident in some) for some in (images, set(images) - set(going)))
+        )
         for ident, reason in going.items():
             self._changed(reason)
             if not self.module.check_mode:
-                self._remove(images[ident], self._names(images[ident]))
-
-    def _remove(self, image: Stored, names: list[str]) -> None:
-        """Name by name: podman removes no image of several names by its ID. The last one takes the image along."""
-        for name in names or [image.id]:
-            self.client.remove_image(name)
+                unnamed(self.client, ident, self._names(images[ident]))
 
     def _names(self, image: Stored) -> list[str]:
         """Those that pruning is about."""
-        if self.params["name"] is None:
-            return image.names
-        repository = Reference.parse(self.params["name"]).repository
-        return [name for name in image.names if name.rpartition(":")[0] == repository]
+        return [name for name in image.known_by if self._repository in (None, repository_of(name))]
 
     def _checkpoints(self) -> Iterator[Stored]:
-        for ident in sorted(set(self.client.image_ids())):
-            image = self.stored(ident)
-            if image is not None and image.is_checkpoint and (self.params["name"] is None or self._names(image)):
+        for ident, names in sorted(self.client.image_names().items()):
+            raw = self.client.image(ident)
+            image = None if raw is None else Stored(raw, tuple(sorted(names)))
+            if image is not None and image.is_checkpoint and (self._repository is None or self._names(image)):
                 yield image
 
     def _rules(self) -> Rules:
@@ -518,10 +545,37 @@ class Images:
             raise FerryError(f"older_than is no number of days: {days}.") from error
 
 
-def why_load(before: Stored | None, image: Image) -> str | None:
-    """Why an image that was built must be loaded, or None if the host has it as it is."""
+def repository(name: str | None) -> str | None:
+    """What pruning is about.
+
+    :raises FerryError: if the name has a tag: somebody may mean that only this one goes.
+    """
+    if name is None:
+        return None
+    if not is_repository(name):
+        plain = REFERENCE.fullmatch(name)
+        raise FerryError(
+            f"name is {name!r}; with state: pruned it is the name that images share, without a tag.",
+            remedy=f"Write {plain['repository'] if plain else 'host[:port]/path'}, which stands for all of its tags; "
+            "state: absent removes one image.",
+        )
+    return name
+
+
+def listed(images: Iterable[Stored]) -> str:
+    """Text for a diff: a line for each image."""
+    return "".join(f"{' '.join([image.id, *image.known_by])}\n" for image in sorted(images, key=lambda one: one.id))
+
+
+def why_load(before: Stored | None, image: Image, *, is_same: bool) -> str | None:
+    """Why an image that was built must be loaded, or None if the host has it as it is.
+
+    :param is_same: it was made of the image that has the name.
+    """
     if before is None:
         return ABSENT
+    if before.id != image.id and is_same:
+        return "The image of this name has the checkpoint in another form, and is replaced."
     if before.id != image.id:
         return "The image of this name is not of this checkpoint."
     return why_annotate(before, image)
@@ -537,14 +591,15 @@ def why_annotate(stored: Stored, image: Image) -> str | None:
     return f"The image's annotation {wrong[0]} is not what the checkpoint says." if wrong else None
 
 
-LEAST = {"max_members": 1, "retries": 0, "older_than": 0, "keep": 0}
+LEAST = {"max_members": 1, "retries": 0, "older_than": 0, "keep": 1}
 
 
 def check_options(params: dict) -> None:
     """:raises FerryError: for a number that makes no sense."""
     for option, least in LEAST.items():
         if params[option] is not None and params[option] < least:
-            raise FerryError(f"{option} is {params[option]}; it must be {least} or more.")
+            newest = " The newest checkpoint of a container always stays." if option == "keep" else ""
+            raise FerryError(f"{option} is {params[option]}; it must be {least} or more.{newest}")
 
 
 def as_bytes(option: str, text: str | None) -> int | None:

@@ -172,13 +172,18 @@ host:
           type: bool
           returned: always
     graph_root: {description: Where podman keeps containers., type: str, returned: always}
-    graph_root_free: {description: Free bytes there., type: int, returned: always}
+    graph_root_free:
+      description:
+        - Free bytes there as podman counts them. What the file system keeps back, as a reserve for root or for others,
+          is among them; RV(host.free_space) is what can be written.
+      type: int
+      returned: always
     temporary_directory:
       description: Where the service spools archives on their way in and out.
       type: str
       returned: always
     free_space:
-      description: Free bytes at both places, by path.
+      description: Bytes that can be written at both places, by path.
       type: dict
       returned: with a unix O(url)
       sample: {"/var/tmp": 20132659200}
@@ -350,7 +355,9 @@ moves:
 images:
   description:
     - One entry for each of O(image), as RV(ferry.podman.checkpoint_image#module:image). For an image that is no
-      checkpoint, C(checkpoint) is empty.
+      checkpoint, C(checkpoint) is empty, and also for one that has lost its annotations on its way, as in a
+      docker-archive. O(image_contents) tells the two apart, and O(ferry.podman.checkpoint_image#module:image) gives
+      the annotations back.
     - With O(image_contents) there are also C(layout), V(single) or V(layered), and C(contents) with what RV(archives)
       has of each archive but C(src), C(compression) and C(size).
   returned: always
@@ -368,7 +375,7 @@ from ansible_collections.ferry.podman.plugins.module_utils import _compat
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, inspect
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._encryption import sealed
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._estimate import estimate
 from ansible_collections.ferry.podman.plugins.module_utils._guard import can_be_guarded
 from ansible_collections.ferry.podman.plugins.module_utils._host import process_facts
@@ -500,9 +507,14 @@ def describe_image(module: FerryModule, client: LibpodClient, name: str, limits:
     stored = Stored(raw)
     if not module.params["image_contents"]:
         return stored.summary()
-    with Exported(client, stored, limits, "/var/tmp") as image:
-        layout = LAYERED if image.is_layered else SINGLE
-        contents = describe_contents(read(image, limits, limits), module.params["environment_values"])
+    try:
+        with Exported(client, stored, limits, "/var/tmp") as image:
+            layout = LAYERED if image.is_layered else SINGLE
+            contents = describe_contents(read(image, limits, limits), module.params["environment_values"])
+    except ArchiveError as error:
+        if stored.is_checkpoint:
+            raise
+        raise FerryError(f"This is no checkpoint image: {error}", remedy="Leave out image_contents.") from error
     return {**stored.summary(), "layout": layout, "contents": contents}
 
 

@@ -52,6 +52,8 @@ options:
     description:
       - Name or ID of a checkpoint image on the host of the service, in any layout of
         M(ferry.podman.checkpoint_image). It is not pulled.
+      - The image that the container was made from must be on the host too, with the same ID, also for the layout
+        C(single). Where it has lost its name, it gets that again, because podman asks for it by name.
       - It is read to its end as an archive is, before it is restored, and restored as one, with address and log. It
         needs no annotations for that. C(podman container restore) restores neither from an image.
     type: str
@@ -59,7 +61,7 @@ options:
     description:
       - Names of the containers to make from O(src) or O(image), one for each; they get new IDs and addresses. Where the
         container had a fixed address, that needs O(ignore_static_ip=true).
-      - Without it, one container with its old name, and from O(src) with its old ID.
+      - Without it, one container with its old name and its old ID.
       - Several can share no volumes, so those need O(ignore_volumes=true) if the container has any.
     type: list
     elements: str

@@ -230,6 +230,85 @@ def test_what_is_no_checkpoint_is_refused(host: Node, repository: str) -> None:
     assert "localhost/lab/counter" in host.podman("images")
 
 
+def has(node: Node, ident: str) -> bool:
+    return ident in node.podman("images", "--all", "--no-trunc", "--quiet")
+
+
+def test_image_that_was_pulled_by_digest_goes_for_good(pair: tuple[Node, Node], repository: str) -> None:
+    source, destination = pair
+    box, _memory, path = frozen(source)
+    name = f"{repository}:1"
+    for node in pair:
+        forget(node, name)
+    sent = source.module("checkpoint_image", name=name, src=path, push=True, **PLAIN)
+    digest, ident = sent.values["digest"], sent.values["image"]["id"]
+    pull = {"name": name, "digest": digest, **PLAIN}
+    assert destination.module("checkpoint_image", **pull).changed
+    assert "<none>" not in destination.podman("images", "--digests", repository)
+    assert not destination.module("checkpoint_image", **pull).changed
+    assert destination.module("checkpoint_image", name=name, state="absent").changed
+    assert not has(destination, ident)
+
+    # The name that podman itself leaves, with other names and without.
+    by_hand = ("podman", "pull", "--quiet", "--tls-verify=false", f"{repository}@{digest}")
+    gold = f"localhost/it/{box.name}:gold"
+    forget(destination, gold)
+    for other in (gold, None):
+        destination.run(*by_hand)
+        destination.podman("tag", ident, *filter(None, (name, other)))
+        assert destination.module("checkpoint_image", name=name, state="absent").changed
+        assert has(destination, ident) == (other is not None)
+        destination.podman("rmi", "--ignore", "--force", ident)
+    # The newest one stays.
+    destination.run(*by_hand)
+    source.run("touch", "--date", "@4102444800", path)
+    newer = source.module("checkpoint_image", name=f"{repository}:2", src=path, push=True, **PLAIN)
+    forget(source, f"{repository}:2")
+    forget(destination, f"{repository}:2")
+    destination.module("checkpoint_image", name=f"{repository}:2", **PLAIN)
+    pruned = destination.module("checkpoint_image", state="pruned", name=repository, keep=1)
+    assert [gone["names"] for gone in pruned.values["pruned"]] == [[f"{repository}@{digest}"]]
+    assert not has(destination, ident) and has(destination, newer.values["image"]["id"])
+
+
+@pytest.mark.parametrize("way", ["src", "image"])
+def test_base_image_that_has_lost_its_name(host: Node, repository: str, way: str) -> None:
+    """Podman asks for it by that name."""
+    base, name, path = f"{repository}-base:1", f"{repository}:1", f"{SCRATCH}/nameless.tar.zst"
+    for each in (base, name):
+        forget(host, each)
+    host.podman("tag", "localhost/lab/counter", base)
+    box = host.start("counter")
+    box.remove()
+    host.podman("run", "--detach", "--name", box.name, base)
+    host.checkpoint(box.name, dest=path)
+    host.podman("rm", "--force", box.name)
+    host.module("checkpoint_image", name=name, src=path)
+    host.podman("untag", base, base)
+    options = {"src": path} if way == "src" else {"image": name}
+    assert not host.restore(check=True, **options).failed
+    assert base not in host.podman("images", "--format", "{{.Repository}}:{{.Tag}}")
+    restored = host.restore(**options)
+    assert restored.changed, restored.msg
+    assert host.podman("inspect", "--format", "{{.ImageName}}", box.name).strip() == base
+    assert host.box(box.name).status == "running"
+
+
+def test_image_of_podman_is_replaced(host: Node) -> None:
+    box = host.start("counter")
+    name = f"localhost/it/{box.name}:1"
+    forget(host, name)
+    host.checkpoint(box.name, create_image=name)
+    box.remove()
+    before = host.podman("image", "inspect", "--format", "{{.Id}}", name).strip()
+    made = host.module("checkpoint_image", name=name, image=name)
+    assert made.changed and "in another form" in made.values["reason"], made.msg
+    assert made.values["image"]["id"] != before and not has(host, before)
+    assert not host.module("checkpoint_image", name=name, image=name).changed
+    host.restore(image=name)
+    assert host.box(box.name).status == "running"
+
+
 def test_registry_that_does_not_answer_is_told(host: Node) -> None:
     refused = host.module("checkpoint_image", name=f"{REGISTRY_ADDRESS}:9/ferry/absent:1", retries=0, **PLAIN)
     assert refused.failed and f"{REGISTRY_ADDRESS}:9" in refused.msg
@@ -252,7 +331,7 @@ def test_prune_keeps_the_newest(host: Node) -> None:
         forget(host, name)
         host.run("touch", "--date", f"@{1767225600 + number}", path)
         assert host.module("checkpoint_image", name=name, src=path).changed
-    options = {"state": "pruned", "name": names[0], "keep": 2}
+    options = {"state": "pruned", "name": f"localhost/it/{box.name}", "keep": 2}
     for check in (True, False):
         found = host.module("checkpoint_image", check=check, **options)
         assert [gone["names"] for gone in found.values["pruned"]] == [[names[0]]]

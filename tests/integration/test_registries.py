@@ -112,6 +112,7 @@ def test_wrong_password_is_told_and_changes_nothing(host: Node, path: str) -> No
     for who in (WRONG, {}):
         push = host.module("checkpoint_image", name=name, push=True, retries=0, **who)
         refused(push, WITH_TLS, "authentication required", "registry_auth_file")
+        assert ("refused the credentials" in push.msg) == bool(who)
     assert not in_registry(path)
     assert stored(host) == before
     host.module("checkpoint_image", name=name, push=True, **KNOWN)
@@ -120,6 +121,7 @@ def test_wrong_password_is_told_and_changes_nothing(host: Node, path: str) -> No
     for who in (WRONG, {}):
         pull = host.module("checkpoint_image", name=name, retries=0, **who)
         refused(pull, WITH_TLS, "registry_username", "registry_auth_file")
+        assert ("refused the credentials" in pull.msg) == bool(who)
         assert "wrong-4712" not in pull.output
     assert stored(host) == before
 

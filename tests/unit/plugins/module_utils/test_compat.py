@@ -276,6 +276,7 @@ SUBJECT = Subject(id=ID, name="web", runtime="crun", image_id=IMAGE_ID, image="w
         ({"image_id": ""}, {}, {}, ["no_image"]),
         ({}, {"image_present": False}, {}, ["image_absent"]),
         ({}, {"image_present": False, "image_named": OTHER}, {}, ["image_differs"]),
+        ({}, {"image_unnamed": True}, {}, ["image_unnamed"]),
         ({}, {"existing_volumes": ["data"]}, {}, ["volume_exists"]),
         ({}, {"existing_volumes": ["data", "more"]}, {}, ["volume_exists", "volume_exists"]),
         ({}, {"existing_volumes": ["data"]}, {"ignore_volumes": True}, []),

@@ -66,6 +66,7 @@ def locked(archives, tmp_path, age_key):
 @pytest.fixture
 def restorer(client, libpod, make_host, inspect_json) -> Restorer:
     libpod.on("GET /volumes/json", [])
+    libpod.on("GET /images/web%3A1/json", {"Id": SUBJECT.image_id})
     libpod.on(IMPORT, {"Id": ID})
     libpod.on(f"GET /containers/{ID}/json", inspect_json())
     return Restorer(client, make_host(), RestoreOptions(), RestoreRequest())
@@ -188,6 +189,12 @@ def test_recipients_that_are_none_are_found_beforehand(age_key, recipients, said
     with pytest.raises(FerryError, match=said) as error:
         recipients.check()
     assert "\n" not in str(error.value) and "report unexpected" not in str(error.value)
+
+
+def test_room_is_no_remedy_for_a_bad_recipient(age_key) -> None:
+    with pytest.raises(FerryError, match="malformed recipient.*See to the recipients") as error:
+        Recipients(("age1nobody",)).check()
+    assert "disk" not in str(error.value)
 
 
 @pytest.mark.parametrize("missing", ["age", "age-keygen"])

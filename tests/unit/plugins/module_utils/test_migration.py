@@ -22,6 +22,9 @@ IMPORT = "POST /containers/import/restore"
 INSPECT = f"GET /containers/{ID}/json"
 REMOVE = f"DELETE /containers/{ID}"
 CHANGES = f"GET /containers/{ID}/changes"
+IMAGE = "registry.example:5000/shop/web:1.4"
+IMAGE_PATH = IMAGE.replace(":", "%3A").replace("/", "%2F")
+NAMED = f"GET /images/{IMAGE_PATH}/json"
 HOLD = f"ferry-hold-{ID[:12]}"
 
 
@@ -42,7 +45,9 @@ class Move:
         # Restored there, and then found running, as podman does it.
         source.on(RESTORE_HERE, self._restored_here)
         self._running = inspect_json()
-        destination.on(f"GET /images/{IMAGE_ID}/json", {"Id": IMAGE_ID})
+        for name in (IMAGE_ID, IMAGE_PATH):
+            destination.on(f"GET /images/{name}/json", {"Id": IMAGE_ID})
+            source.on(f"GET /images/{name}/json", {"Id": IMAGE_ID})
         destination.on("GET /networks/lan/json", {"name": "lan", "driver": "bridge", "network_interface": "podman1"})
         destination.on("GET /volumes/json", [{"Name": "older"}])
         destination.on("GET /containers/json", [])
@@ -112,8 +117,8 @@ def test_container_goes_over_and_leaves(move) -> None:
     seen = move.destination.seen
     assert seen[0] == f"GET /images/{IMAGE_ID}/json"
     # The end of the archive is held back until the volumes are known, so either of the two may be seen first.
-    assert sorted(seen[1:4]) == sorted(["GET /volumes/json", IMPORT, "GET /volumes/json"])
-    assert seen[4:] == [INSPECT] * 4
+    assert sorted(seen[1:5]) == sorted([NAMED, "GET /volumes/json", IMPORT, "GET /volumes/json"])
+    assert seen[5:] == [INSPECT] * 4
     assert result["container"]["name"] == "web"
     assert result["container"]["statistics"] == {"restore_time": 5}
     assert list(result["phases"]) == ["prepare", "freeze", "transfer", "restore", "verify", "commit"]
@@ -193,15 +198,14 @@ def test_auto_keeps_connections_where_the_address_moves_along(
 
 # -- the image ------------------------------------------------------------------------------------------------
 
-IMAGE = "registry.example:5000/shop/web:1.4"
-IMAGE_PATH = IMAGE.replace(":", "%3A").replace("/", "%2F")
 
-
-@pytest.mark.parametrize(("named", "reference"), [(404, IMAGE_PATH), ({"Id": "0a" * 32}, IMAGE_ID)])
+@pytest.mark.parametrize(
+    ("named", "reference"), [([404, {"Id": IMAGE_ID}], IMAGE_PATH), ([{"Id": "0a" * 32}], IMAGE_ID)]
+)
 def test_missing_image_is_brought_under_its_own_id(move, named, reference) -> None:
     absent = move.destination.error(404, "no such image")
     move.destination.on(f"GET /images/{IMAGE_ID}/json", absent, {"Id": IMAGE_ID})
-    move.destination.on(f"GET /images/{IMAGE_PATH}/json", named)
+    move.destination.on(NAMED, *named)
     move.destination.on("POST /images/load", {"Names": [IMAGE]})
     move.source.on(f"GET /images/{reference}/get", move.source.archive(b"image"))
     move.run()
@@ -210,7 +214,8 @@ def test_missing_image_is_brought_under_its_own_id(move, named, reference) -> No
 
 
 def test_image_that_does_not_arrive_stops_the_move_before_the_freeze(move) -> None:
-    move.destination.on(f"GET /images/{IMAGE_ID}/json", move.destination.error(404, "no such image"))
+    for request in (f"GET /images/{IMAGE_ID}/json", NAMED):
+        move.destination.on(request, move.destination.error(404, "no such image"))
     move.destination.on("POST /images/load", {"Names": [IMAGE]})
     move.source.on(f"GET /images/{IMAGE_PATH}/get", move.source.archive(b"image"))
     with pytest.raises(FerryError, match="did not arrive with the ID 2e2e2e2e2e2e. The container was not touched"):
@@ -238,8 +243,8 @@ def test_failed_restore_leaves_nothing_on_the_destination(move, inspect_json) ->
     assert "CRIU restoring failed: -52" in str(error)
     deleted = ["DELETE /volumes/anonymous", "DELETE /volumes/data"]
     seen = move.destination.seen
-    assert sorted(seen[2:4]) == sorted([IMPORT, "GET /volumes/json"])
-    assert seen[4:8] == [INSPECT, REMOVE, *deleted]
+    assert sorted(seen[3:5]) == sorted([IMPORT, "GET /volumes/json"])
+    assert seen[5:9] == [INSPECT, REMOVE, *deleted]
     assert move.destination.request(REMOVE).query["force"] == "false"
     assert_it_runs_on_the_source_again(move, error)
 

@@ -73,6 +73,15 @@ def subject(other_libpod) -> Subject:
     return found
 
 
+@pytest.mark.parametrize("here", [404, {"Id": "0a" * 32}])
+def test_image_that_has_lost_its_name_is_brought_by_its_id(both, libpod, other_libpod, subject, here) -> None:
+    libpod.on("GET /images/registry.example%2Fweb%3A1/json", here)
+    libpod.on(f"GET /images/{subject.image_id}/get", libpod.archive(b"image"))
+    other_libpod.on("POST /images/load", {})
+    bring_image(*both, subject, "stream")
+    assert other_libpod.request("POST /images/load").body == b"image"
+
+
 def test_image_is_pulled_by_its_name(both, other_libpod, subject) -> None:
     other_libpod.on(PULL, other_libpod.text(200, '{"id": "2e"}\n'))
     bring_image(*both, subject, "pull")

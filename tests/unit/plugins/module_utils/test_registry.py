@@ -15,12 +15,13 @@ import tarfile
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents, rewritten
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import RegistryAccess
 from ansible_collections.ferry.podman.plugins.module_utils._registry import (
     Reference,
     RegistryCarrier,
     advice,
+    advised,
     private_file,
 )
 
@@ -55,7 +56,7 @@ def test_reference(text, repository, tag) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("db", "db:move", "ferry/db:move", "registry.example/db", "registry.example:5000/db", "registry.example:5000"),
+        *("db", "db:move", "ferry/db:move", "registry.example:5000"),
         *("registry.example/DB:move", "registry.example/db:", "registry.example/db:-x", "registry.example/db:a b"),
         *("docker://registry.example/db:x", "registry.example//db:x", "registry.example/db:x\n", ""),
         f"registry.example/db@{DIGEST}",
@@ -63,6 +64,12 @@ def test_reference(text, repository, tag) -> None:
 )
 def test_what_names_no_image_in_a_registry(text) -> None:
     with pytest.raises(FerryError, match="does not name an image in a registry"):
+        Reference.parse(text)
+
+
+@pytest.mark.parametrize("text", ["localhost/nc/db", "registry.example:5000/db"])
+def test_name_without_a_tag(text) -> None:
+    with pytest.raises(FerryError, match=f"'{text}' has no tag"):
         Reference.parse(text)
 
 
@@ -368,7 +375,7 @@ def test_tag(client, libpod) -> None:
         ("unable to retrieve auth token: invalid username/password: unauthorized", "registry_auth_file"),
         ("requested access to the resource is denied", "registry_auth_file"),
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "certs.d/r:1/ca.crt"),
-        ("http: server gave HTTP response to HTTPS client", "r:1 speaks plain HTTP"),
+        ("http: server gave HTTP response to HTTPS client", "r:1 speaks plain HTTP; set registry_tls_verify: false"),
         ("reading manifest t in r:1/a: manifest unknown", "was pushed"),
         ("writing blob: no space left on device", "Make room"),
         ("dial tcp 192.0.2.1:1: connect: connection refused", "See that r:1 runs"),
@@ -377,3 +384,11 @@ def test_tag(client, libpod) -> None:
 )
 def test_advice(cause, remedy) -> None:
     assert remedy in advice(cause, "r:1")
+
+
+@pytest.mark.parametrize(("access", "told"), [(RegistryAccess(username="me"), True), (RegistryAccess(), False)])
+def test_credentials_that_were_given_are_said_to_be_refused(access, told) -> None:
+    reference = Reference.parse("r.example:1/a:b")
+    with pytest.raises(FerryError) as error, advised(reference, access):
+        raise ApiError("Pushing failed.", status=500, cause="authentication required")
+    assert ("r.example:1 refused the credentials" in str(error.value)) == told

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -27,12 +28,14 @@ from ansible_collections.ferry.podman.plugins.module_utils._restore import (
     checkpoint_evidence,
     gather_facts,
     image_subject,
+    name_of,
     nothing_left_behind,
 )
 
 ID, IMAGE_ID, OTHER = "1f" * 32, "2e" * 32, "0a" * 32
 INSPECT, REMOVE, RESTORE = f"GET /containers/{ID}/json", f"DELETE /containers/{ID}", f"POST /containers/{ID}/restore"
 IMPORT, VOLUMES = "POST /containers/import/restore", "GET /volumes/json"
+NAMED, TAG, UNTAG = "GET /images/web%3A1/json", f"POST /images/{IMAGE_ID}/tag", f"POST /images/{IMAGE_ID}/untag"
 SUBJECT = Subject(id=ID, name="web", runtime="crun", image_id=IMAGE_ID, image="web:1", volumes=["data", "older"])
 DOING = "Restoring container web"
 
@@ -41,6 +44,7 @@ DOING = "Restoring container web"
 def podman(libpod):
     """A service that has one volume and nothing else."""
     libpod.on(VOLUMES, [{"Name": "older"}])
+    libpod.on(NAMED, {"Id": IMAGE_ID})
     libpod.on(REMOVE, [])
     for name in ("data", "anonymous"):
         libpod.on(f"DELETE /volumes/{name}", 204)
@@ -199,7 +203,7 @@ def test_archive_is_restored(restorer, podman, archives, inspect_json) -> None:
     result = restorer(keep=True).restore_archive(io.BytesIO(archives.checkpoint()), SUBJECT, None)
     assert result["statistics"] == {"restore_time": 5}
     assert result["runtime_restore_duration"] == 7
-    assert podman.seen == [VOLUMES, IMPORT, INSPECT]
+    assert podman.seen == [NAMED, VOLUMES, IMPORT, INSPECT]
     assert podman.request(IMPORT).query == {"keep": "true", "import": "true", "printStats": "true"}
     assert podman.request(IMPORT).whole
 
@@ -282,6 +286,67 @@ def test_container_that_cannot_be_looked_at_was_restored(restorer, podman, archi
     podman.on(INSPECT, podman.die)
     with pytest.raises(OutcomeUnknown, match="It was restored, but cannot be looked at"):
         restorer().restore_archive(io.BytesIO(archives.checkpoint()), SUBJECT, None)
+
+
+# -- the name of the base image --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nameless(podman):
+    """The base image is there under its ID alone."""
+    podman.on(NAMED, 404)
+    for request in (TAG, UNTAG):
+        podman.on(request, 201)
+    return podman
+
+
+def test_base_image_gets_the_name_that_podman_asks_for(restorer, nameless, archives, inspect_json) -> None:
+    nameless.on(IMPORT, {"Id": ID})
+    nameless.on(INSPECT, inspect_json())
+    restorer().restore_archive(io.BytesIO(archives.checkpoint()), SUBJECT, None)
+    assert nameless.seen.index(TAG) < nameless.seen.index(IMPORT)
+    assert nameless.request(TAG).query == {"repo": "web", "tag": "1"}
+    assert UNTAG not in nameless.seen
+
+
+def test_failed_restore_takes_the_name_away_again(restorer, nameless, archives) -> None:
+    nameless.on(IMPORT, nameless.error(500, "no"))
+    with pytest.raises(RestoreFailed):
+        restorer().restore_archive(io.BytesIO(archives.checkpoint()), SUBJECT, None)
+    assert nameless.request(UNTAG).query == {"repo": "web", "tag": "1"}
+
+
+def test_restore_that_may_have_gone_well_keeps_the_name(restorer, nameless, archives) -> None:
+    nameless.on(IMPORT, nameless.die)
+    with pytest.raises(OutcomeUnknown):
+        restorer().restore_archive(io.BytesIO(archives.checkpoint()), SUBJECT, None)
+    assert UNTAG not in nameless.seen
+
+
+def test_name_that_cannot_be_given_is_told_before_the_upload(restorer, nameless, archives) -> None:
+    nameless.on(TAG, nameless.error(500, "read-only file system"))
+    with pytest.raises(RestoreFailed, match="Tagging image .*read-only file system.* Nothing was restored"):
+        restorer().restore_archive(io.BytesIO(archives.checkpoint()), SUBJECT, None)
+    assert IMPORT not in nameless.seen
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("registry.example:5000/web:1", ("registry.example:5000/web", "1")),
+        ("registry.example:5000/web", None),
+        (f"registry.example/web@sha256:{OTHER}", None),
+        (f"registry.example/web:1@sha256:{OTHER}", None),
+        ("web", None),
+    ],
+)
+def test_name_that_an_image_can_be_given(client, libpod, make_host, name, parts) -> None:
+    subject = replace(SUBJECT, image=name)
+    assert name_of(subject) == parts
+    libpod.on(VOLUMES, [])
+    libpod.on(f"GET /images/{IMAGE_ID}/json", {"Id": IMAGE_ID})
+    facts = gather_facts(client, make_host(), subject, RestoreRequest())
+    assert facts.image_unnamed == (parts is None)
 
 
 # -- in place -------------------------------------------------------------------------------------------------

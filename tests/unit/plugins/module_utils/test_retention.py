@@ -45,6 +45,12 @@ def test_each_container_is_by_itself() -> None:
     assert set(outdated(both, Rules(keep=2, older_than=timedelta(days=30)), NOW)) == {"2"}
 
 
+def test_images_of_one_checkpoint_count_once_and_go_together() -> None:
+    twice = [*WEEK[:4], kept("3b", 3), kept("0b", 0), kept("1b", 1, container="web")]
+    assert set(outdated(twice, Rules(keep=3), NOW)) == {"3", "3b"}
+    assert set(outdated(twice, Rules(max_size=30), NOW)) == {"2", "3", "3b"}
+
+
 def test_large_one_in_between_makes_room_for_no_later_one_than_fits() -> None:
     found = outdated([kept("a", 0, 10), kept("b", 1, 100), kept("c", 2, 10)], Rules(max_size=20), NOW)
     assert set(found) == {"b"}
@@ -64,7 +70,10 @@ def test_newest_stays_and_the_rules_hold(found, keep, size, days) -> None:
     for name in {one.container for one in checkpoints}:
         mine = sorted((one for one in checkpoints if one.container == name), key=lambda one: (one.created, one.id))
         staying = [one for one in mine if one.id not in going]
+        times = {one.created for one in staying}
+        assert staying == [one for one in mine if one.created in times], "a part of a checkpoint is gone"
         assert mine[-1] in staying
-        assert keep is None or len(staying) <= max(keep, 1)
-        assert size is None or len(staying) == 1 or sum(one.size for one in staying) <= size
-        assert days is None or all(NOW - one.created <= timedelta(days=days) for one in staying[:-1])
+        assert keep is None or len(times) <= max(keep, 1)
+        assert size is None or len(times) == 1 or sum(one.size for one in staying) <= size
+        newest = max(times)
+        assert days is None or all(NOW - time <= timedelta(days=days) for time in times - {newest})

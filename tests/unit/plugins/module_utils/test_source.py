@@ -35,6 +35,7 @@ COMPRESSIONS = {
 @pytest.fixture
 def restorer(client, libpod, make_host, inspect_json) -> Restorer:
     libpod.on("GET /volumes/json", [])
+    libpod.on("GET /images/web%3A1/json", {"Id": SUBJECT.image_id})
     libpod.on(IMPORT, {"Id": ID})
     libpod.on(f"GET /containers/{ID}/json", inspect_json())
     return Restorer(client, make_host(), RestoreOptions(), RestoreRequest())

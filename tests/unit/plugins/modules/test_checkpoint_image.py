@@ -9,9 +9,10 @@ import json
 import os
 import re
 from datetime import datetime, timezone
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
+from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.ferry.podman.plugins.module_utils import _libpod
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
@@ -177,9 +178,9 @@ def test_archive_that_is_too_large_is_refused(run_module, podman, archive) -> No
 # -- pulled and pushed --------------------------------------------------------------------------------------------
 
 
-def pulls(podman, ident: str = ID, **more) -> None:
+def pulls(podman, ident: str = ID, names=(NAME,), **more) -> None:
     podman.on("POST /images/pull", {"id": ident})
-    podman.on("GET /images/json", [])
+    podman.on("GET /images/json", [], [{"Id": ident, "Names": list(names)}], [])
     podman.on(of(podman, ident), stored(ident, **more))
 
 
@@ -199,12 +200,15 @@ def test_image_that_is_there_is_not_pulled(run_module, podman) -> None:
 
 def test_digest_decides_which_one_it_is(run_module, podman) -> None:
     wanted = f"sha256:{'cd' * 32}"
-    pulls(podman, OTHER)
+    by_digest = f"registry.example:5000/ferry/web@{wanted}"
+    pulls(podman, OTHER, [NAME, by_digest])
+    podman.on(f"DELETE /images/{quote(by_digest, safe='')}", {})
     podman.on(f"POST /images/{OTHER}/tag", 201)
     podman.on(FOUND, stored(), stored(OTHER))
     answer = run_module(checkpoint_image, url=podman.url, name=NAME, digest=wanted)
     assert answer["changed"] and wanted in answer["reason"]
-    assert podman.request("POST /images/pull").query["reference"] == f"registry.example:5000/ferry/web@{wanted}"
+    assert podman.request("POST /images/pull").query["reference"] == by_digest
+    assert removed(podman) == [by_digest]
     assert not run_module(checkpoint_image, url=podman.url, name=NAME, digest=DIGEST)["changed"]
 
 
@@ -219,7 +223,7 @@ def test_image_that_is_no_checkpoint_is_refused_and_not_kept(run_module, podman)
 
 def test_image_that_is_no_checkpoint_and_was_there_keeps_its_other_names(run_module, podman) -> None:
     pulls(podman, container=None, RepoTags=[NAME, "localhost/tool:1"])
-    podman.on("GET /images/json", [{"Id": ID}])
+    podman.on("GET /images/json", [{"Id": ID, "Names": [NAME, "localhost/tool:1"]}])
     podman.on(FOUND, 404)
     podman.on(f"DELETE {PATH}", {})
     assert run_module(checkpoint_image, url=podman.url, name=NAME)["failed"]
@@ -320,6 +324,64 @@ def test_what_is_no_checkpoint_is_not_pushed(run_module, podman) -> None:
     assert not any(request.startswith("POST") for request in podman.seen)
 
 
+# -- made of the image of its name ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_form(podman, archive, tmp_path):
+    """The host has podman's own image of the archive under the name, and what will be made of it has another ID."""
+    path, ident = archive
+    with Source(path) as source, built(source, Recipe(directory=str(tmp_path))) as image:
+        podman.on(f"GET /images/{OTHER}/get", podman.archive(b"".join(image.layout())))
+    podman.on(FOUND, *[stored(OTHER)] * 2, stored(ident))
+    podman.on(of(podman, ident), 404, 404, stored(ident))
+    podman.on("GET /images/json", [{"Id": OTHER, "Names": []}])
+    podman.on("GET /containers/json", [])
+    podman.on(f"DELETE /images/{OTHER}", {})
+    return {"url": podman.url, "name": NAME, "image": NAME, "max_size": "1M"}
+
+
+MADE_ANEW = "has the checkpoint in another form, and is replaced"
+
+
+def made_of(podman, monkeypatch) -> None:
+    """What is loaded is found and can be given a name, whatever its ID."""
+    usual = podman.next_answer
+
+    def answer(request):
+        if str(request).endswith("/tag"):
+            return 201, b""
+        is_new = re.fullmatch("GET /images/[0-9a-f]{64}/json", str(request)) and OTHER not in str(request)
+        return podman.json(200, stored(request.path.split("/")[2])) if is_new else usual(request)
+
+    monkeypatch.setattr(podman, "next_answer", answer)
+
+
+def test_image_that_is_replaced_leaves_nothing_without_a_name(run_module, podman, other_form, monkeypatch) -> None:
+    made_of(podman, monkeypatch)
+    podman.answers[FOUND] = [*podman.answers[FOUND][:2], *podman.answers[FOUND]]
+    checked = run_module(checkpoint_image, check_mode=True, **other_form)
+    assert MADE_ANEW in checked["reason"] and removed(podman) == []
+    answer = run_module(checkpoint_image, **other_form)
+    assert answer["changed"] and MADE_ANEW in answer["reason"]
+    assert removed(podman) == [OTHER]
+
+
+def test_image_that_is_replaced_and_has_another_name_stays(run_module, podman, other_form, monkeypatch) -> None:
+    made_of(podman, monkeypatch)
+    podman.on("GET /images/json", [{"Id": OTHER, "Names": ["localhost/gold:1"]}])
+    assert run_module(checkpoint_image, **other_form)["changed"]
+    assert removed(podman) == []
+
+
+def test_image_that_is_replaced_and_used_stays(run_module, podman, other_form, monkeypatch, inspect_json) -> None:
+    made_of(podman, monkeypatch)
+    podman.on("GET /containers/json", [{"Id": ID}])
+    podman.on(f"GET /containers/{ID}/json", inspect_json("running", Image=OTHER))
+    assert run_module(checkpoint_image, **other_form)["changed"]
+    assert removed(podman) == []
+
+
 # -- as an archive again -------------------------------------------------------------------------------------------
 
 
@@ -387,6 +449,11 @@ def test_image_that_is_damaged_leaves_no_archive(run_module, podman, exported, a
     assert not dest.exists() and not list(tmp_path.glob(".out*"))
 
 
+def test_the_newest_cannot_be_pruned(run_module, podman) -> None:
+    answer = run_module(checkpoint_image, url=podman.url, state="pruned", keep=0)
+    assert answer["failed"] and "keep is 0; it must be 1 or more. The newest checkpoint" in answer["msg"]
+
+
 @pytest.mark.parametrize("options", [{"keep": -1}, {"older_than": -0.5}, {"max_members": 0}, {"retries": -1}])
 def test_numbers_without_sense_are_refused(run_module, podman, options) -> None:
     (option,) = options
@@ -400,9 +467,42 @@ def test_numbers_without_sense_are_refused(run_module, podman, options) -> None:
 
 def test_image_is_removed(run_module, podman) -> None:
     podman.on(FOUND, stored(), 404)
+    podman.on("GET /images/json", [])
     podman.on(f"DELETE {PATH}", {})
     assert run_module(checkpoint_image, url=podman.url, name=NAME, state="absent")["changed"]
     assert not run_module(checkpoint_image, url=podman.url, name=NAME, state="absent")["changed"]
+    assert removed(podman) == [NAME]
+
+
+BY_DIGEST = f"registry.example:5000/ferry/web@{DIGEST}"
+
+
+@pytest.mark.parametrize(
+    ("left", "going"),
+    [
+        ([], [NAME]),
+        ([BY_DIGEST], [BY_DIGEST, NAME]),
+        ([BY_DIGEST, "localhost/gold:1"], [NAME]),
+        ([f"localhost/gold@{DIGEST}"], [NAME]),
+        ([NAME.replace(":1", ":2"), BY_DIGEST], [NAME]),
+    ],
+)
+def test_name_with_a_digest_goes_with_the_last_tag(run_module, podman, left, going) -> None:
+    podman.on(FOUND, stored())
+    podman.on("GET /images/json", [{"Id": ID, "Names": [NAME, *left]}], [])
+    for name in going:
+        podman.on(f"DELETE /images/{quote(name, safe='')}", {})
+    assert run_module(checkpoint_image, url=podman.url, name=NAME, state="absent")["changed"]
+    assert removed(podman) == going
+
+
+def test_image_that_stays_without_a_name_is_told(run_module, podman) -> None:
+    podman.on(FOUND, stored())
+    podman.on("GET /images/json", [{"Id": ID, "Names": None}])
+    podman.on(f"DELETE {PATH}", {})
+    answer = run_module(checkpoint_image, url=podman.url, name=NAME, state="absent")
+    assert answer["failed"] and f"podman rmi {ID[:12]}" in answer["msg"]
+    assert removed(podman) == [NAME]
 
 
 def test_what_is_no_checkpoint_is_not_removed(run_module, podman) -> None:
@@ -415,24 +515,55 @@ def test_what_is_no_checkpoint_is_not_removed(run_module, podman) -> None:
 def shelf(podman):
     """Three checkpoints of one container and an image of another kind."""
     images = {str(day) * 64: f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)}
-    podman.on("GET /images/json", [{"Id": ident} for ident in [*images, "e" * 64]])
+    podman.on(
+        "GET /images/json", [{"Id": ident, "Names": [f"localhost/cp:{ident[0]}"]} for ident in [*images, "e" * 64]]
+    )
     podman.on(f"GET /images/{'e' * 64}/json", stored("e" * 64, container=None))
     for ident, created in images.items():
         podman.on(f"GET /images/{ident}/json", stored(ident, created=created, RepoTags=[f"localhost/cp:{ident[0]}"]))
-        podman.on(f"DELETE /images/localhost%2Fcp%3A{ident[0]}", {})
+        podman.on(f"DELETE /images/localhost%2Fcp%3A{ident[0]}", taken(podman, ident))
     podman.on("GET /containers/json", [])
     return podman
 
 
+def taken(podman, ident: str):
+    """A removal after which the image is listed no more."""
+
+    def answer(handler, request) -> None:
+        handler.read_body(request)
+        podman.on("GET /images/json", [one for one in podman.answers["GET /images/json"][0] if one["Id"] != ident])
+        handler.reply(*podman.json(200, {}))
+
+    return answer
+
+
 def removed(podman) -> list[str]:
-    return sorted(request[-1] for request in podman.seen if request.startswith("DELETE"))
+    gone = [request for request in podman.seen if request.startswith("DELETE")]
+    return [unquote(request[len("DELETE /images/") :]) for request in gone]
 
 
 def test_old_ones_are_pruned(run_module, shelf) -> None:
     answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=1)
     assert answer["changed"]
     assert [(gone["id"][0], gone["container"]) for gone in answer["pruned"]] == [("2", "web"), ("1", "web")]
-    assert removed(shelf) == ["1", "2"]
+    assert removed(shelf) == ["localhost/cp:2", "localhost/cp:1"]
+
+
+def test_difference_of_a_prune_can_be_shown(run_module, shelf) -> None:
+    """As by ansible-playbook --diff, whose callback takes text and dictionaries alone."""
+    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=2, check_mode=True)
+    shown = CallbackBase()._get_diff(answer["diff"])
+    assert f"-{'1' * 64} localhost/cp:1" in shown
+    assert f" {'3' * 64} localhost/cp:3" in shown
+
+
+def test_two_layouts_of_a_checkpoint_count_once(run_module, shelf) -> None:
+    shelf.on(
+        f"GET /images/{'2' * 64}/json",
+        stored("2" * 64, created="2026-01-03T00:00:00Z", RepoTags=["localhost/cp:2"]),
+    )
+    run_module(checkpoint_image, url=shelf.url, state="pruned", keep=1)
+    assert removed(shelf) == ["localhost/cp:1"]
 
 
 def test_prune_in_check_mode_tells_and_removes_nothing(run_module, shelf) -> None:
@@ -445,19 +576,39 @@ def test_what_a_container_uses_stays(run_module, shelf, inspect_json) -> None:
     shelf.on("GET /containers/json", [{"Id": ID}])
     shelf.on(f"GET /containers/{ID}/json", inspect_json("running", Image="1" * 64))
     run_module(checkpoint_image, url=shelf.url, state="pruned", max_total_size="10B")
-    assert removed(shelf) == ["2"]
+    assert removed(shelf) == ["localhost/cp:2"]
 
 
 def test_other_names_of_a_pruned_image_stay(run_module, shelf) -> None:
     both = ["localhost/cp:1", "localhost/gold:1"]
     shelf.on(f"GET /images/{'1' * 64}/json", stored("1" * 64, created="2026-01-01T00:00:00Z", RepoTags=both))
-    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=2, name="localhost/cp:x")
+    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=2, name="localhost/cp")
     assert [gone["names"] for gone in answer["pruned"]] == [["localhost/cp:1"]]
-    assert removed(shelf) == ["1"]
+    assert removed(shelf) == ["localhost/cp:1"]
+
+
+def test_image_that_has_a_name_with_a_digest_alone_is_pruned(run_module, shelf) -> None:
+    by_digest = f"localhost/cp@{DIGEST}"
+    listing = shelf.answers["GET /images/json"][0]
+    listing[0]["Names"] = [by_digest]
+    shelf.on(f"GET /images/{'1' * 64}/json", stored("1" * 64, created="2026-01-01T00:00:00Z", RepoTags=[]))
+    shelf.on(f"DELETE /images/{quote(by_digest, safe='')}", taken(shelf, "1" * 64))
+    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=2, name="localhost/cp")
+    assert [gone["names"] for gone in answer["pruned"]] == [[by_digest]]
+    assert removed(shelf) == [by_digest]
+
+
+def test_tag_says_nothing_about_what_is_pruned(run_module, shelf) -> None:
+    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=1, name="localhost:5000/cp:monday")
+    assert answer["failed"] and "Write localhost:5000/cp, which stands for all" in answer["msg"]
+    for name in ("ferry/cp", "cp"):
+        answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=1, name=name)
+        assert answer["failed"] and "Write host[:port]/path, which" in answer["msg"]
+    assert shelf.seen == []
 
 
 def test_only_images_of_the_name_are_pruned(run_module, shelf) -> None:
-    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=1, name="localhost/other:x")
+    answer = run_module(checkpoint_image, url=shelf.url, state="pruned", keep=1, name="localhost/other")
     assert not answer["changed"] and answer["pruned"] == []
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import datetime, timezone
 
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ArchiveError
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, Limits
+from ansible_collections.ferry.podman.plugins.module_utils._oci import Image, Layer
 from ansible_collections.ferry.podman.plugins.modules import podman_checkpoint_info
 from ansible_collections.ferry.podman.plugins.modules.podman_checkpoint_info import describe_archive
 
@@ -204,3 +206,13 @@ def test_moves_are_told(run_module, libpod, info_json, tmp_path) -> None:
     (move,) = run_module(podman_checkpoint_info, **options)["moves"]
     assert (move["name"], move["id"], move["destination"], move["phase"]) == ("web", ID, url, "transfer")
     assert (move["sent"], move["expected"]) == (0, 9) and move["begun"] > 0
+
+
+def test_image_that_is_no_checkpoint_has_no_contents_of_one(run_module, libpod, info_json, tmp_path) -> None:
+    layer = Layer.spooled([bytes(1024)], open(tmp_path / "layer", "w+b"))
+    image = Image([layer] * 2, "amd64", datetime.now(timezone.utc))
+    libpod.on("GET /info", info_json(store={"graphRootAllocated": 1 << 30}))
+    libpod.on("GET /images/tool/json", {"Id": image.id, "RepoTags": ["localhost/tool:1"]})
+    libpod.on(f"GET /images/{image.id}/get", libpod.archive(b"".join(image.layout())))
+    answer = run_module(podman_checkpoint_info, url=libpod.url, name=[], image=["tool"], image_contents=True)
+    assert answer["failed"] and "This is no checkpoint image: The image localhost/tool:1" in answer["msg"]

@@ -39,7 +39,8 @@ def hosts(libpod, other_libpod, inspect_json, info_json, archives):
     libpod.on(REMOVE, leave)
     libpod.on("DELETE /volumes/data", 204)
     other_libpod.on("GET /networks/lan/json", {"name": "lan", "driver": "bridge"})
-    other_libpod.on(f"GET /images/{IMAGE_ID}/json", {"Id": IMAGE_ID})
+    for name in (IMAGE_ID, "registry.example%3A5000%2Fshop%2Fweb%3A1.4"):
+        other_libpod.on(f"GET /images/{name}/json", {"Id": IMAGE_ID})
     other_libpod.on(IMPORT, arrive)
     return libpod, other_libpod
 

@@ -124,7 +124,8 @@ def podman(libpod, info_json):
     libpod.on("GET /info", info_json(store={"graphRootAllocated": 1 << 30}))
     libpod.on("GET /volumes/json", [])
     libpod.on("GET /networks/lan/json", {"name": "lan"})
-    libpod.on(f"GET /images/{IMAGE_ID}/json", {"Id": IMAGE_ID})
+    for name in (IMAGE_ID, "registry.example%3A5000%2Fshop%2Fweb%3A1.4"):
+        libpod.on(f"GET /images/{name}/json", {"Id": IMAGE_ID})
     return libpod
 
 
