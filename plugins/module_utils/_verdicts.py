@@ -107,7 +107,7 @@ def cold_findings(facts: MoveFacts, options: MoveOptions) -> list[Finding]:
     return [
         *_answer_findings(facts),
         *_image_architecture_findings(facts),
-        *_unit_findings(facts.container),
+        *(_unit_findings(facts.container) if facts.container.running else []),
         *_keep_findings(facts.container, options),
         *_path_findings(facts),
         *_network_findings(facts, options),
