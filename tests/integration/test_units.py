@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: the ferry.podman contributors
+
+"""A container of a quadlet leaves its host with its unit, by a real systemd: the user manager of root."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from conftest import FLEET, borrowed
+from helpers import Node, wait_until
+from test_drain import Done, Fleet
+
+FILES = "/root/.config/containers/systemd"
+RUNTIME = "/run/user/0"
+PROGRAM = "n=$$(cat /data/n 2>/dev/null || echo 0); while :; do n=$$((n+1)); echo $$n >/data/n; sleep 0.1; done"
+QUADLET = """
+[Container]
+ContainerName=it-unit
+Image=localhost/lab/counter
+Pull=never
+Network=none
+Volume=it-unit.volume:/data
+Entrypoint=/bin/sh
+Exec=-c '{program}'
+[Service]
+Restart=always
+[Install]
+WantedBy=default.target
+"""
+VOLUME = """
+[Volume]
+VolumeName=it-unit-data
+"""
+
+
+class Manager:
+    """The user manager of root on a host."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        node.sh(f"mkdir -p -m 700 {RUNTIME}; rm -rf {FILES}")
+        self._process = node.popen(
+            "env", f"XDG_RUNTIME_DIR={RUNTIME}", "HOME=/root", "/usr/lib/systemd/systemd", "--user"
+        )
+        wait_until(lambda: self.systemctl("is-system-running") in ("running", "degraded"), "the user manager")
+
+    def systemctl(self, *arguments: str) -> str:
+        return self.node.run(
+            "env", f"XDG_RUNTIME_DIR={RUNTIME}", "systemctl", "--user", *arguments, check=False
+        ).strip()
+
+    def end(self) -> None:
+        self.systemctl("stop", "it-unit.service")
+        self.systemctl("exit")
+        try:
+            self._process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+        self.node.sh(f"rm -rf {FILES} {RUNTIME}/systemd")
+
+    @property
+    def number(self) -> int:
+        """How far the container has counted, in its volume."""
+        return int(self.node.podman("exec", "it-unit", "cat", "/data/n") or 0)
+
+    @property
+    def active(self) -> bool:
+        return self.systemctl("is-active", "it-unit.service") == "active"
+
+    @property
+    def files(self) -> set[str]:
+        return set(self.node.sh(f"ls {FILES} 2>/dev/null || :").split())
+
+
+class Units(Fleet):
+    def __init__(self, nodes: list[Node], directory: pathlib.Path) -> None:
+        super().__init__(nodes, directory)
+        self.managers = [Manager(node) for node in nodes]
+        self.here, self.there = self.managers
+
+    def start(self) -> None:
+        node = self.source
+        node.sh(f"mkdir -p {FILES}")
+        node.run("tee", f"{FILES}/it-unit.container", stdin=QUADLET.format(program=PROGRAM))
+        node.run("tee", f"{FILES}/it-unit.volume", stdin=VOLUME)
+        self.here.systemctl("daemon-reload")
+        self.here.systemctl("start", "it-unit.service")
+        wait_until(lambda: self.here.active and "it-unit" in node.names(), "the unit to run")
+        wait_until(lambda: self.here.number > 3, "the container to count")
+
+    def leave(self, **variables: object) -> Done:
+        return self.drain(drain_policies={"it-unit": "cold"}, drain_unit_scope="user", **variables)
+
+    def runs_at(self, manager: Manager, number: int) -> None:
+        """On one host alone, with its files and volume, and further than before."""
+        (other,) = (one for one in self.managers if one is not manager)
+        assert manager.active and not other.active
+        assert manager.files == {"it-unit.container", "it-unit.volume"} and other.files == set()
+        assert "it-unit-data" not in other.node.volumes()
+        assert not {"it-unit", "ferry-unit-it-unit"} & other.node.names()
+        wait_until(lambda: manager.number > number, "the container to count on")
+        assert manager.number < number + 3000
+
+
+@pytest.fixture
+def units(lab: dict[str, Node], tmp_path: pathlib.Path) -> Iterator[Units]:
+    with borrowed(lab, *FLEET[:2]) as nodes:
+        found = Units(nodes, tmp_path / "reports")
+        try:
+            yield found
+        finally:
+            for manager in found.managers:
+                manager.end()
+
+
+def test_unit_leaves_with_its_files_and_comes_home(units: Units) -> None:
+    units.start()
+    number = units.here.number
+    done = units.leave()
+    assert done.code == 0, done.output
+    units.runs_at(units.there, number)
+    assert done.outcomes() == {"it-unit": "cold"}
+    number = units.there.number
+    home = units.undrain(drain_unit_scope="user", drain_policies={"it-unit": "cold"})
+    assert home.code == 0, home.output
+    units.runs_at(units.here, number)
+
+
+def test_unit_that_does_not_start_there_runs_here_again(units: Units) -> None:
+    units.start()
+    number = units.here.number
+    node = units.there.node
+    node.sh(f"mkdir -p {FILES}/it-unit.container.d")
+    node.run("tee", f"{FILES}/it-unit.container.d/bad.conf", stdin="[Service]\nExecStartPre=/bin/false\nRestart=no\n")
+    done = units.leave()
+    assert done.code != 0
+    assert "runs on" in done.output and "again" in done.output
+    node.sh(f"rm -r {FILES}/it-unit.container.d")
+    units.runs_at(units.here, number)
+
+
+def test_unit_without_a_policy_is_in_the_way(units: Units) -> None:
+    units.start()
+    done = units.drain()
+    assert done.code != 0 and "it-unit.service" in done.output
+    assert units.here.active
