@@ -191,6 +191,41 @@ def to_move(done: Done) -> set[str]:
     return {entry["name"] for entry in done.report["containers"] if entry["destination"]}
 
 
+def in_pod(node: Node, name: str) -> Box:
+    node.podman("run", "--detach", "--pod", "it-pod", "--name", name, "localhost/lab/counter")
+    return node.box(name)
+
+
+def test_what_moves_cold_keeps_its_files_there_and_back(fleet: Fleet) -> None:
+    source = fleet.source
+    (alone,) = fleet.counters(1, "--label", "ferry.evacuate=cold", "--volume", "it-cold:/data")
+    source.podman("pod", "create", "--name", "it-pod", "--label", "it=1")
+    members = [in_pod(source, f"it-member-{number}") for number in range(2)]
+    for number, box in enumerate((alone, *members)):
+        box.sh(f"echo {number} >/only/kept; rm /only/f")
+    alone.sh("echo v >/data/kept")
+
+    def kept() -> list[str]:
+        places = [fleet.there(box) for box in (alone, *members)]
+        assert places[1].node is places[2].node and "it-pod" in places[1].node.podman(
+            "pod", "ps", "--format", "{{.Name}}"
+        )
+        assert all(place.sh("[ ! -e /only/f ] && echo gone").strip() == "gone" for place in places)
+        return [place.sh("cat /only/kept").strip() for place in places] + [places[0].sh("cat /data/kept").strip()]
+
+    done = fleet.drain(drain_fallback="cold", drain_parallel=2)
+    assert done.code == 0, done.output
+    assert set(done.outcomes().values()) == {"cold"}
+    assert fleet.place(alone) is not source and fleet.place(members[0]) is not source
+    assert kept() == ["0", "1", "2", "v"]
+    home = fleet.undrain(drain_fallback="cold", drain_policies={alone.name: "cold"})
+    assert home.code == 0, home.output
+    assert fleet.place(alone) is source and fleet.place(members[0]) is source
+    assert kept() == ["0", "1", "2", "v"]
+    for node in fleet.nodes.values():
+        node.podman("pod", "rm", "--force", "--ignore", "--time", "0", "it-pod")
+
+
 def test_what_is_in_the_way_keeps_all_where_it_is(fleet: Fleet) -> None:
     (free,) = fleet.counters(1)
     (blocked,) = fleet.counters(1, "--label", "ferry.evacuate=block")
