@@ -16,6 +16,7 @@ from test_drain import Done, Fleet
 
 FILES = "/root/.config/containers/systemd"
 RUNTIME = "/run/user/0"
+BOOTED = "/run/systemd/system"
 PROGRAM = "n=$$(cat /data/n 2>/dev/null || echo 0); while :; do n=$$((n+1)); echo $$n >/data/n; sleep 0.1; done"
 QUADLET = """
 [Container]
@@ -42,7 +43,8 @@ class Manager:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        node.sh(f"mkdir -p -m 700 {RUNTIME}; rm -rf {FILES}")
+        # It asks whether the host was booted by systemd, and goes by that directory.
+        node.sh(f"mkdir -p -m 700 {RUNTIME}; mkdir -p {BOOTED}; rm -rf {FILES}")
         self._process = node.popen(
             "env", f"XDG_RUNTIME_DIR={RUNTIME}", "HOME=/root", "/usr/lib/systemd/systemd", "--user"
         )
@@ -61,7 +63,7 @@ class Manager:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-        self.node.sh(f"rm -rf {FILES} {RUNTIME}/systemd")
+        self.node.sh(f"rm -rf {FILES} {RUNTIME}/systemd {BOOTED}")
 
     @property
     def number(self) -> int:
