@@ -802,11 +802,6 @@ class LibpodClient:
         params = {"repo": repository, "tag": tag}
         self._request("POST", f"/images/{_part(name)}/tag", f"Tagging image {name}", params=params)
 
-    def untag_image(self, name: str, repository: str, tag: str) -> None:
-        """Take one name away; an image that has no other stays, unlike with ``remove_image``."""
-        params = {"repo": repository, "tag": tag}
-        self._request("POST", f"/images/{_part(name)}/untag", f"Untagging image {name}", params=params)
-
     def remove_image(self, name: str) -> None:
         with contextlib.suppress(NotFound):
             self._request("DELETE", f"/images/{_part(name)}", f"Removing image {name}")

@@ -71,32 +71,21 @@ def name_of(subject: _compat.Subject) -> tuple[str, str] | None:
     return (repository, tag) if colon and repository and "/" not in tag and "@" not in repository else None
 
 
-@contextlib.contextmanager
-def base_named(client: LibpodClient, subject: _compat.Subject, doing: str) -> Iterator[None]:
+def name_base(client: LibpodClient, subject: _compat.Subject, doing: str) -> None:
     """Have the base image known by the name that the container has for it.
 
     Podman asks for it by that name, pulls it if it does not find it, and fails; only then it takes the one of the ID.
-    A name that another image has stays that one's, and is good enough for podman. A restore that fails leaves no new
-    name; a container that may be there keeps it.
+    A name that another image has stays that one's, and is good enough for podman. The name stays when the restore
+    fails: another one may be about to ask for it.
 
     :raises RestoreFailed: if it cannot be had.
     """
     name = name_of(subject)
     try:
-        is_missing = name is not None and client.image(subject.image) is None
-        if name is not None and is_missing:
+        if name is not None and client.image(subject.image) is None:
             client.tag_image(subject.image_id, *name)
     except FerryError as error:
         raise RestoreFailed(f"{_told(doing, error)} Nothing was restored.", **error.facts) from error
-    try:
-        yield
-    except (OutcomeUnknown, RestoredAndEnded):
-        raise
-    except Exception:
-        if name is not None and is_missing:
-            with contextlib.suppress(FerryError):
-                client.untag_image(subject.image_id, *name)
-        raise
 
 
 class Upload:
@@ -316,8 +305,8 @@ class Restorer:
         name = new_name or subject.id
         answer: Json = {}
         upload = Upload(chunks, whole)
-        named = base_named(self.client, subject, doing)
-        with named, nothing_left_behind(self.client, name, volumes, doing, upload):
+        name_base(self.client, subject, doing)
+        with nothing_left_behind(self.client, name, volumes, doing, upload):
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
         return self._arrived(name, answer, contents, doing)
 
@@ -329,8 +318,8 @@ class Restorer:
         """
         volumes = [] if self.options.ignore_volumes else subject.volumes
         answer: Json = {}
-        named = base_named(self.client, subject, doing)
-        with named, nothing_left_behind(self.client, subject.id, volumes, doing):
+        name_base(self.client, subject, doing)
+        with nothing_left_behind(self.client, subject.id, volumes, doing):
             answer = self.client.restore(image_id, self._options(None), doing)
         return self._arrived(subject.id, answer, contents, doing)
 

@@ -294,6 +294,39 @@ def test_base_image_that_has_lost_its_name(host: Node, repository: str, way: str
     assert host.box(box.name).status == "running"
 
 
+def test_run_that_was_killed_between_layers_and_annotations(host: Node, repository: str) -> None:
+    _box, _memory, path = frozen(host)
+    name, half = f"{repository}:1", f"{SCRATCH}/half.tar"
+    forget(host, name)
+    ident = host.module("checkpoint_image", name=name, src=path).values["image"]["id"]
+    # Such an archive has no annotations, as what the module sends first.
+    host.podman("save", "--format", "docker-archive", "--output", half, ident)
+    host.podman("rmi", "--force", ident)
+    host.podman("load", "--quiet", "--input", half)
+    assert has(host, ident) and name not in host.podman("images", "--format", "{{.Repository}}:{{.Tag}}")
+    again = host.module("checkpoint_image", name=name, src=path)
+    assert again.changed and again.values["image"]["id"] == ident, again.msg
+    assert again.values["image"]["checkpoint"]["name"]
+    assert not host.module("checkpoint_image", name=name, src=path).changed
+
+
+def test_base_image_by_a_digest_alone_is_told_before_anything_is_touched(host: Node, repository: str) -> None:
+    base, path = f"{repository}-base", f"{SCRATCH}/digest.tar.zst"
+    host.podman("push", "--quiet", "--tls-verify=false", "localhost/lab/counter", f"{base}:1")
+    look = ("skopeo", "inspect", "--tls-verify=false", "--format", "{{.Digest}}", f"docker://{base}:1")
+    digest = host.run(*look).strip()
+    box = host.start("counter")
+    box.remove()
+    host.podman("pull", "--quiet", "--tls-verify=false", f"{base}@{digest}")
+    host.podman("run", "--detach", "--name", box.name, f"{base}@{digest}")
+    host.checkpoint(box.name, dest=path)
+    host.podman("rm", "--force", box.name)
+    host.podman("rmi", f"{base}@{digest}")
+    refused = host.module("podman_restore", src=path)
+    assert refused.failed and "image_unnamed" in refused.codes, refused.msg
+    assert box.name not in host.names()
+
+
 def test_image_of_podman_is_replaced(host: Node) -> None:
     box = host.start("counter")
     name = f"localhost/it/{box.name}:1"
