@@ -286,15 +286,15 @@ class Mover:
         with self.ways.to("", seconds) as source, self.ways.to(errand.destination, seconds) as destination:
             yield source, destination
 
-    def _moved(self, source: LibpodClient, destination: LibpodClient, errand: Errand) -> dict:
+    def _moved(self, giver: LibpodClient, taker: LibpodClient, errand: Errand) -> dict:
         """:raises FerryError: with all that is known by then."""
         result: dict = {"changed": False}
         directory, checks = self.module.params["journal"], self.module.check_mode
         move = PodMove if errand.name in self.pods else Move
         try:
             move(
-                source,
-                destination,
+                giver,
+                taker,
                 errand.name,
                 self.requests[errand.name],
                 directory,

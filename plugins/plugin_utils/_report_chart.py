@@ -139,7 +139,7 @@ def _row(row: Row, length: float) -> Markup:
         "svg",
         tag("title", row.title),
         tag("desc", row.words),
-        [_bar(bar, length) for bar in row.bars],
+        [_bar(span, length) for span in row.bars],
         class_="bars",
         role="img",
         width="100%",
@@ -154,10 +154,10 @@ def _row(row: Row, length: float) -> Markup:
     )
 
 
-def _bar(bar: Bar, length: float) -> list[Markup]:
-    found = [_rect(bar.offset, bar.seconds, length, f"bar {bar.kind}", 3, 8)]
-    if bar.still is not None:
-        found.append(_rect(*bar.still, length, "still", 0, 14))
+def _bar(span: Bar, length: float) -> list[Markup]:
+    found = [_rect(span.offset, span.seconds, length, f"bar {span.kind}", 3, 8)]
+    if span.still is not None:
+        found.append(_rect(*span.still, length, "still", 0, 14))
     return found
 
 

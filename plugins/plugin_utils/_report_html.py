@@ -41,16 +41,16 @@ def _instead_of(letter: str) -> str:
     return " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
-def tag(name: str, /, *children: object, **attributes: object) -> Markup:
+def tag(element: str, /, *children: object, **attributes: object) -> Markup:
     """:param attributes: a trailing underscore is dropped, others are hyphens; None is left out."""
     told = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
-    if name in VOID:
-        return Markup(f"<{name}{told}>")
-    return Markup(f"<{name}{told}>{join(children)}</{name}>")
+    if element in VOID:
+        return Markup(f"<{element}{told}>")
+    return Markup(f"<{element}{told}>{join(children)}</{element}>")
 
 
 def join(children: object) -> Markup:

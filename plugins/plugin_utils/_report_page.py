@@ -185,11 +185,11 @@ class Page:
 
     def _timeline(self, timeline: Json) -> Markup:
         rows: dict[int, list[Json]] = {}
-        for bar in timeline["bars"]:
-            rows.setdefault(bar["container"], []).append(bar)
-        seen = {_colour(bar["outcome"]) for bar in timeline["bars"]}
+        for span in timeline["bars"]:
+            rows.setdefault(span["container"], []).append(span)
+        seen = {_colour(span["outcome"]) for span in timeline["bars"]}
         legend = [_key(f"bar {kind}", words) for kind, words in LEGEND.items() if kind in seen]
-        if any(bar["downtime"] is not None for bar in timeline["bars"]):
+        if any(span["downtime"] is not None for span in timeline["bars"]):
             legend.append(_key("still", "downtime"))
         at_once = f" Up to {timeline['parallel']} at once." if timeline["parallel"] > 1 else ""
         caption = join([self._axis_words(timeline["started"]), at_once, legend])
@@ -200,12 +200,12 @@ class Page:
         words = OUTCOME_WORDS[entry["outcome"]]
         title = f"{entry['name']}: {words}"
         told = []
-        for bar in bars:
-            told.append(f"From {seconds(bar['offset'])} to {seconds(bar['offset'] + bar['seconds'])}")
-            if bar["downtime"] is not None:
-                told.append(f"down from {seconds(bar['downtime']['offset'])}")
+        for span in bars:
+            told.append(f"From {seconds(span['offset'])} to {seconds(span['offset'] + span['seconds'])}")
+            if span["downtime"] is not None:
+                told.append(f"down from {seconds(span['downtime']['offset'])}")
         phases = [f"{name} {milliseconds(took)}" for name, took in entry["phases"].items()]
-        drawn = [Bar(bar["offset"], bar["seconds"], _colour(bar["outcome"]), _still(bar)) for bar in bars]
+        drawn = [Bar(span["offset"], span["seconds"], _colour(span["outcome"]), _still(span)) for span in bars]
         told += [f"phases: {', '.join(phases)}"] if phases else []
         return Row(bdi(entry["name"]), self._downtime_cell(entry), drawn, title, f"{', '.join(told)}.")
 
@@ -332,8 +332,8 @@ def _colour(outcome: str) -> str:
     return "bad" if outcome in ("failed", "refused") else "plain" if outcome in ("stopped", "started") else "good"
 
 
-def _still(bar: Json) -> tuple[float, float] | None:
-    return None if bar["downtime"] is None else (bar["downtime"]["offset"], bar["downtime"]["seconds"])
+def _still(span: Json) -> tuple[float, float] | None:
+    return None if span["downtime"] is None else (span["downtime"]["offset"], span["downtime"]["seconds"])
 
 
 def _key(kind: str, words: str) -> Markup:

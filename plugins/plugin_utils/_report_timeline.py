@@ -27,10 +27,10 @@ def timeline_of(run: Run, entries: Sequence[Json], before: int, warnings: list[s
     spans = [] if run.check else list(_spans(entries, run.host, warnings))
     first = min((begin for _place, begin, _end in spans), default=None)
     bars = [_bar(entries[place], before + place, begin, end, first or 0.0) for place, begin, end in spans]
-    bars.sort(key=lambda bar: (bar["offset"], bar["seconds"], bar["container"]))
+    bars.sort(key=lambda span: (span["offset"], span["seconds"], span["container"]))
     return {
         "started": first,
-        "seconds": max((round(bar["offset"] + bar["seconds"], 3) for bar in bars), default=0.0),
+        "seconds": max((round(span["offset"] + span["seconds"], 3) for span in bars), default=0.0),
         "parallel": at_once([(begin, end) for place, begin, end in spans if entries[place]["destination"] is not None]),
         "bars": bars,
     }

@@ -18,6 +18,7 @@ FILES = "/root/.config/containers/systemd"
 RUNTIME = "/run/user/0"
 BOOTED = "/run/systemd/system"
 PROGRAM = "n=$$(cat /data/n 2>/dev/null || echo 0); while :; do n=$$((n+1)); echo $$n >/data/n; sleep 0.1; done"
+# By default a quadlet of a user waits for the network as the system's systemd sees it, and there is none here.
 QUADLET = """
 [Container]
 ContainerName=it-unit
@@ -25,16 +26,21 @@ Image=localhost/lab/counter
 Pull=never
 Network=none
 Volume=it-unit.volume:/data
+StopTimeout=1
 Entrypoint=/bin/sh
 Exec=-c '{program}'
 [Service]
 Restart=always
 [Install]
 WantedBy=default.target
+[Quadlet]
+DefaultDependencies=false
 """
 VOLUME = """
 [Volume]
 VolumeName=it-unit-data
+[Quadlet]
+DefaultDependencies=false
 """
 
 

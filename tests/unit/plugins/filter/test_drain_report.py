@@ -167,7 +167,8 @@ def test_every_key_of_a_move_is_known() -> None:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "RETURN"
     ]
     documented = yaml.safe_load(returned)["moves"]["contains"]
-    assert documented.keys() - _report_read.MOVED.keys() == {"container"}
+    # What a page tells of each container alone: a pod's containers are entries of their own.
+    assert documented.keys() - _report_read.MOVED.keys() == {"container", "containers", "pod"}
 
 
 def test_documentation_has_just_the_keys_that_are_there() -> None:
@@ -359,9 +360,9 @@ def test_many_runs_are_told_as_one() -> None:
     assert report["versions"]["node1"]["podman"] == ["5.4.2"]
     assert report["duration_seconds"] == pytest.approx(report["finished"] - report["started"], abs=0.001)
     for timeline in report["timelines"]:
-        names = [report["containers"][bar["container"]]["name"] for bar in timeline["bars"]]
-        assert names == [bar["name"] for bar in timeline["bars"]]
-        assert {report["containers"][bar["container"]]["run"] for bar in timeline["bars"]} == {timeline["run"]}
+        names = [report["containers"][span["container"]]["name"] for span in timeline["bars"]]
+        assert names == [span["name"] for span in timeline["bars"]]
+        assert {report["containers"][span["container"]]["run"] for span in timeline["bars"]} == {timeline["run"]}
 
 
 @pytest.mark.parametrize("bad", ["failed", "refused", "partial"])
@@ -419,8 +420,8 @@ def test_order_of_phases_does_not_matter() -> None:
 
 def test_downtime_never_leaves_its_bar() -> None:
     moves = [result(started=BEGIN, finished=BEGIN + 1, downtime_ms=9000, phases={"prepare": 8000, "freeze": 1})]
-    (bar,) = drain_report(run(moves=moves))["timelines"][0]["bars"]
-    assert bar["downtime"] == {"offset": 0.0, "seconds": 1.0}
+    (span,) = drain_report(run(moves=moves))["timelines"][0]["bars"]
+    assert span["downtime"] == {"offset": 0.0, "seconds": 1.0}
 
 
 def test_what_was_brought_back_has_two_bars() -> None:

@@ -100,15 +100,15 @@ def test_each_move_has_its_bar(shown, pages, name, width) -> None:
     shown.look(width)
     shown.open(pages[name])
     rows: dict[int, list[t.Any]] = {}
-    for bar in timeline["bars"]:
-        rows.setdefault(bar["container"], []).append(bar)
+    for span in timeline["bars"]:
+        rows.setdefault(span["container"], []).append(span)
     drawn = shown.value(BARS)
     assert [len(bars) for bars in drawn] == [len(bars) for bars in rows.values()]
     for bars, expected in zip(drawn, rows.values()):
-        for (left, wide, high), bar in zip(bars, expected):
+        for (left, wide, high), span in zip(bars, expected):
             # Its outline is one pixel.
-            assert left == pytest.approx(bar["offset"] / timeline["seconds"], abs=0.01)
-            assert wide == pytest.approx(bar["seconds"] / timeline["seconds"], abs=0.01)
+            assert left == pytest.approx(span["offset"] / timeline["seconds"], abs=0.01)
+            assert wide == pytest.approx(span["seconds"] / timeline["seconds"], abs=0.01)
             assert high >= 8
 
 

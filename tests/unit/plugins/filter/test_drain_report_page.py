@@ -18,6 +18,14 @@ from ansible_collections.ferry.podman.plugins.plugin_utils import _report_chart,
 from ansible_collections.ferry.podman.plugins.plugin_utils._report_style import STYLE
 
 VOID = {"meta", "link", "col"}
+
+
+def refused() -> dict[str, t.Any]:
+    missing = [{"host": "node2", "memory": 2 * 1024**3, "disk": 0, "spool": 0}]
+    plan = {"refused": True, "msg": "There is no room for web.", "missing": missing, "blocks": [{"name": "web"}]}
+    return {"host": "node1", "operation": "drain", "plan": plan}
+
+
 SAMPLES = {
     "twelve": reports.twelve,
     "trouble": reports.trouble,
@@ -25,15 +33,9 @@ SAMPLES = {
     "rolling": reports.rolling,
     "hostile": reports.hostile,
     "empty": lambda: {"host": "node1", "operation": "drain"},
-    "refused": lambda: refused(),
+    "refused": refused,
     "check": lambda: {**reports.twelve(), "check": True},
 }
-
-
-def refused() -> dict[str, t.Any]:
-    missing = [{"host": "node2", "memory": 2 * 1024**3, "disk": 0, "spool": 0}]
-    plan = {"refused": True, "msg": "There is no room for web.", "missing": missing, "blocks": [{"name": "web"}]}
-    return {"host": "node1", "operation": "drain", "plan": plan}
 
 
 class Elements(html.parser.HTMLParser):
@@ -82,7 +84,8 @@ def page_of(name: str, **options: t.Any) -> str:
 def test_page_needs_nothing_besides_itself(name) -> None:
     page = page_of(name)
     elements = Elements(page)
-    assert not {tag for tag, _ in elements.found} & {"script", "img", "iframe", "object", "embed", "form", "base"}
+    tags = {tag for tag, _attributes in elements.found}
+    assert not tags & {"script", "img", "iframe", "object", "embed", "form", "base"}
     for _tag, attributes in elements.found:
         assert not {"src", "srcset", "action", "background", "poster"} & attributes.keys()
         for key in ("href", "xlink:href"):
@@ -281,8 +284,8 @@ def test_colours_can_be_told_apart(scheme) -> None:
     texts += [(kind, f"{kind}-back") for kind in ("good", "bad", "note", "plain")]
     for ink, ground in texts:
         assert _contrast(scheme[ink], scheme[ground]) >= 4.5, (ink, ground)
-    for bar in ("bar", "bad-bar", "still", "soft"):
-        assert _contrast(scheme[bar], scheme["card"]) >= 3, bar
+    for key in ("bar", "bad-bar", "still", "soft"):
+        assert _contrast(scheme[key], scheme["card"]) >= 3, key
 
 
 # -- the chart ------------------------------------------------------------------------------------------------
@@ -295,9 +298,9 @@ def test_each_move_has_its_bar_where_it_was() -> None:
     # Those of the legend have no place.
     bars = [one for one in elements.all("rect") if one["class"].startswith("bar ") and "x" in one]
     assert len(bars) == len(timeline["bars"]) == 11
-    for drawn, bar in zip(bars, timeline["bars"]):
-        assert float(drawn["x"][:-1]) == pytest.approx(bar["offset"] / timeline["seconds"] * 100, abs=0.001)
-        assert float(drawn["width"][:-1]) == pytest.approx(bar["seconds"] / timeline["seconds"] * 100, abs=0.001)
+    for drawn, span in zip(bars, timeline["bars"]):
+        assert float(drawn["x"][:-1]) == pytest.approx(span["offset"] / timeline["seconds"] * 100, abs=0.001)
+        assert float(drawn["width"][:-1]) == pytest.approx(span["seconds"] / timeline["seconds"] * 100, abs=0.001)
 
 
 @pytest.mark.parametrize("length", [0.001, 0.0042, 0.9, 1, 7, 59, 61, 3_599, 86_400, 10_000_000])

@@ -16,7 +16,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import HostIn
 
 @pytest.fixture
 def host(tmp_path: pathlib.Path) -> HostInfo:
-    with contextlib.closing(sqlite3.connect(tmp_path / "db.sql")) as database, database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "db.sql", isolation_level=None)) as database:
         for table in ("ContainerConfig", "PodConfig"):
             database.execute(f"CREATE TABLE {table} (ID TEXT, JSON TEXT)")
         # Podman writes text with some versions and bytes with others.
