@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import pathlib
+import signal
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 from conftest import FLEET, borrowed
-from helpers import Node, wait_until
+from helpers import Json, Node, wait_until
 from test_drain import Done, Fleet
 
 FILES = "/root/.config/containers/systemd"
@@ -42,6 +43,8 @@ VolumeName=it-unit-data
 [Quadlet]
 DefaultDependencies=false
 """
+
+COLD: Json = {"drain_policies": {"it-unit": "cold"}, "drain_unit_scope": "user"}
 
 
 class Manager:
@@ -102,7 +105,18 @@ class Units(Fleet):
         wait_until(lambda: self.here.number > 3, "the container to count")
 
     def leave(self, **variables: object) -> Done:
-        return self.drain(drain_policies={"it-unit": "cold"}, drain_unit_scope="user", **variables)
+        return self.drain(**COLD, **variables)
+
+    def leave_and_die(self, phase: str) -> None:
+        """The drain is killed once this phase of the unit's move is noted, and its files are put aside."""
+        process = self.begin("drain", **COLD)
+        wait_until(lambda: not self.here.files and self.phases() == [phase], f"the phase {phase}", 90)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        self.source.sh("pkill -KILL -f '[A]nsiballZ_podman_evacuate' || :; rm -rf /tmp/ferry-*")
+
+    def phases(self) -> list[str]:
+        return [unit["phase"] for unit in self.noted().get("units", [])]
 
     def runs_at(self, manager: Manager, number: int) -> None:
         """On one host alone, with its files and volume, and further than before."""
@@ -134,7 +148,7 @@ def test_unit_leaves_with_its_files_and_comes_home(units: Units) -> None:
     units.runs_at(units.there, number)
     assert done.outcomes() == {"it-unit": "cold"}
     number = units.there.number
-    home = units.undrain(drain_unit_scope="user", drain_policies={"it-unit": "cold"})
+    home = units.undrain(**COLD)
     assert home.code == 0, home.output
     units.runs_at(units.here, number)
 
@@ -149,6 +163,27 @@ def test_unit_that_does_not_start_there_runs_here_again(units: Units) -> None:
     assert done.code != 0
     assert "runs on" in done.output and "again" in done.output
     node.sh(f"rm -r {FILES}/it-unit.container.d")
+    units.runs_at(units.here, number)
+
+
+@pytest.mark.parametrize("phase", ["leaving", "arriving"])
+def test_unit_of_a_killed_drain_arrives_with_the_next(units: Units, phase: str) -> None:
+    units.start()
+    number = units.here.number
+    units.leave_and_die(phase)
+    done = units.leave()
+    assert done.code == 0 and "cut off" in done.output, done.output
+    units.runs_at(units.there, number)
+    assert units.phases() == []
+
+
+def test_unit_of_a_killed_drain_comes_home_by_undrain(units: Units) -> None:
+    """Though it has left only in part."""
+    units.start()
+    number = units.here.number
+    units.leave_and_die("leaving")
+    home = units.undrain(**COLD)
+    assert home.code == 0, home.output
     units.runs_at(units.here, number)
 
 

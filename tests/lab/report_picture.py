@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: the ferry.podman contributors
 
-"""report_picture.py [DIRECTORY]: makes the picture in docs/report.md, or those of all samples into DIRECTORY."""
+"""report_picture.py PAGE: the picture in docs/report.md, of a drain's page. Of a DIRECTORY: all samples, into it."""
 
 from __future__ import annotations
 
 import pathlib
 import sys
-import tempfile
 import typing as t
 
 import browser
@@ -35,12 +34,13 @@ UNTIL = "document.getElementById('stayed').closest('section').getBoundingClientR
 """The rest of the page is small print."""
 
 
-def main(directory: str | None = None) -> None:
-    with tempfile.TemporaryDirectory() as scratch, browser.browser() as shown:
-        if directory is None:
-            for_documentation(shown, pathlib.Path(scratch))
+def main(place: str) -> None:
+    path = pathlib.Path(place).resolve()
+    with browser.browser() as shown:
+        if path.suffix == ".html":
+            for_documentation(shown, path)
         else:
-            for_the_eye(shown, pathlib.Path(directory).resolve())
+            for_the_eye(shown, path)
 
 
 def page(shown: browser.Browser, name: str, directory: pathlib.Path) -> None:
@@ -49,8 +49,8 @@ def page(shown: browser.Browser, name: str, directory: pathlib.Path) -> None:
     shown.open(path)
 
 
-def for_documentation(shown: browser.Browser, scratch: pathlib.Path) -> None:
-    page(shown, "twelve", scratch)
+def for_documentation(shown: browser.Browser, path: pathlib.Path) -> None:
+    shown.open(path)
     shown.look(1180)
     (ROOT / "docs/drain-report.png").write_bytes(shown.picture(shown.value(UNTIL)))
 
@@ -65,4 +65,4 @@ def for_the_eye(shown: browser.Browser, directory: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1])
