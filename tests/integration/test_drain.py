@@ -41,7 +41,9 @@ class Done:
         return sum(map(int, re.findall(r"changed=(\d+)", self.output)))
 
     def outcomes(self) -> dict[str, str]:
-        return {entry["name"]: entry["outcome"] for entry in self.report["containers"]}
+        """Of the tests' own containers; the lab may be shared."""
+        mine = (entry for entry in self.report["containers"] if entry["name"].startswith("it-"))
+        return {entry["name"]: entry["outcome"] for entry in mine}
 
 
 def running(node: Node) -> set[str]:
@@ -65,7 +67,6 @@ class Fleet:
             "drain_report_directory": str(self.directory),
             "drain_destinations": ",".join(self.nodes),
             "drain_force": True,
-            # The lab may be shared.
             "drain_only": "it-*",
             **variables,
         }
@@ -218,7 +219,8 @@ def test_what_moves_cold_keeps_its_files_there_and_back(fleet: Fleet) -> None:
     assert set(done.outcomes().values()) == {"cold"}
     assert fleet.place(alone) is not source and fleet.place(members[0]) is not source
     assert kept() == ["0", "1", "2", "v"]
-    home = fleet.undrain(drain_fallback="cold", drain_policies={alone.name: "cold"})
+    # How each left is noted.
+    home = fleet.undrain()
     assert home.code == 0, home.output
     assert fleet.place(alone) is source and fleet.place(members[0]) is source
     assert kept() == ["0", "1", "2", "v"]
@@ -314,6 +316,24 @@ def test_rollback_brings_all_back_and_opens_the_host(fleet: Fleet) -> None:
     assert fleet.state() == "open"
 
 
+def test_rollback_brings_back_what_moved_cold_and_starts_what_stopped(fleet: Fleet) -> None:
+    (alone,) = fleet.counters(1)
+    (cold,) = fleet.counters(1, "--label", "ferry.evacuate=cold", "--volume", "it-back:/data")
+    (stopped,) = fleet.counters(1, "--label", "ferry.evacuate=stop")
+    cold.sh("echo v >/data/kept; echo f >/only/kept")
+    hook = fleet.directory.parent / "fails.yml"
+    hook.write_text(json.dumps([{"name": "Fail", "ansible.builtin.fail": {"msg": "the pager rang"}}]))
+    done = fleet.drain(drain_rollback=True, drain_hooks_after=str(hook))
+    assert done.code != 0 and "the pager rang" in done.output
+    assert {alone.name, cold.name, stopped.name} <= running(fleet.source)
+    assert done.outcomes() == {alone.name: "returned", cold.name: "returned", stopped.name: "started"}
+    assert fleet.place(cold).box(cold.name).sh("cat /data/kept /only/kept").split() == ["v", "f"]
+    alone.counts_on()
+    assert fleet.state() == "open" and fleet.noted() == {"moved": []}
+    for node in fleet.others:
+        assert "it-back" not in node.volumes()
+
+
 def late(directory: pathlib.Path, name: str) -> pathlib.Path:
     """The name is taken everywhere when the plan has been made."""
     path = directory / "late.yml"
@@ -328,10 +348,7 @@ def late(directory: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
-def test_killed_drain_goes_on(fleet: Fleet) -> None:
-    boxes = fleet.counters(2)
-    big = fleet.source.start_on_lan("keeper", command=("150",))
-    memory = big.memory()
+def kill_while_it_moves(fleet: Fleet) -> None:
     process = fleet.begin("drain", drain_parallel=1, drain_bandwidth="30M")
     wait_until(lambda: fleet.source.journal() in ("freeze", "transfer"), "a move to be on its way", 90)
     fleet.was_killed = True
@@ -342,6 +359,13 @@ def test_killed_drain_goes_on(fleet: Fleet) -> None:
     # What nobody could tidy up.
     fleet.source.sh("rm -rf /tmp/ferry-*")
     assert fleet.state() == "draining"
+
+
+def test_killed_drain_goes_on(fleet: Fleet) -> None:
+    boxes = fleet.counters(2)
+    big = fleet.source.start_on_lan("keeper", command=("150",))
+    memory = big.memory()
+    kill_while_it_moves(fleet)
     done = wait_until(lambda: (found := fleet.drain()).code == 0 and found, "the drain to go on", 180)
     assert "cut off" in done.output
     assert fleet.state() == "drained"
@@ -349,6 +373,23 @@ def test_killed_drain_goes_on(fleet: Fleet) -> None:
         assert fleet.place(box) is not fleet.source
         fleet.there(box).counts_on()
     memory.goes_on_in(fleet.there(big))
+
+
+def test_killed_drain_is_called_off(fleet: Fleet) -> None:
+    """What was on its way comes home too."""
+    boxes = fleet.counters(2)
+    big = fleet.source.start_on_lan("keeper", command=("150",))
+    memory = big.memory()
+    kill_while_it_moves(fleet)
+    done = wait_until(lambda: (found := fleet.undrain()).code == 0 and found, "the undrain", 180)
+    assert "cut off" in done.output
+    assert fleet.state() == "open"
+    assert fleet.noted()["moved"] == []
+    for box in [*boxes, big]:
+        assert fleet.place(box) is fleet.source
+    for box in boxes:
+        box.counts_on()
+    memory.goes_on_in(big)
 
 
 def test_destination_that_dies_loses_nothing(fleet: Fleet) -> None:

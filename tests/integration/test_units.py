@@ -99,6 +99,7 @@ class Units(Fleet):
         node.sh(f"mkdir -p {FILES}")
         node.run("tee", f"{FILES}/it-unit.container", stdin=QUADLET.format(program=PROGRAM))
         node.run("tee", f"{FILES}/it-unit.volume", stdin=VOLUME)
+        node.sh(f"chmod 600 {FILES}/it-unit.container")
         self.here.systemctl("daemon-reload")
         self.here.systemctl("start", "it-unit.service")
         wait_until(lambda: self.here.active and "it-unit" in node.names(), "the unit to run")
@@ -123,6 +124,7 @@ class Units(Fleet):
         (other,) = (one for one in self.managers if one is not manager)
         assert manager.active and not other.active
         assert manager.files == {"it-unit.container", "it-unit.volume"} and other.files == set()
+        assert manager.node.sh(f"stat -c %a {FILES}/it-unit.container").strip() == "600"
         assert "it-unit-data" not in other.node.volumes()
         assert not {"it-unit", "ferry-unit-it-unit"} & other.node.names()
         wait_until(lambda: manager.number > number, "the container to count on")
