@@ -18,6 +18,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryE
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, LibpodClient
 
 LOCKS = "/run/lock/ferry.podman"
+EVACUATION = "evacuation"
+"""Name of the lock of all moves of a host."""
 
 
 @contextlib.contextmanager
@@ -38,12 +40,7 @@ def exclusive_as(client: LibpodClient, ident: str, what: str) -> Iterator[None]:
 
     :param what: for errors.
     """
-    directory = LOCKS if client.transport.is_local else f"{LOCKS}-{os.getuid()}"
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        descriptor = os.open(os.path.join(directory, ident), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise FerryError(f"No lock can be made in {directory}: {error}.", remedy="Use become.") from error
+    descriptor = _opened(LOCKS if client.transport.is_local else f"{LOCKS}-{os.getuid()}", ident)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,6 +52,31 @@ def exclusive_as(client: LibpodClient, ident: str, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def evacuating() -> Iterator[None]:
+    """Hold what tells others that moves go on on this machine, though whoever began them may have gone.
+
+    Several may hold it. Whoever wants to know that all are over asks for ``EVACUATION`` alone, as the role drain does.
+
+    :raises FerryError: if the lock cannot be made.
+    """
+    descriptor = _opened(LOCKS if os.geteuid() == 0 else f"{LOCKS}-{os.getuid()}", EVACUATION)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _opened(directory: str, name: str) -> int:
+    """:return: a file descriptor."""
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        return os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FerryError(f"No lock can be made in {directory}: {error}.", remedy="Use become.") from error
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ class Move:
     def run(self) -> None:
         """:raises FerryError: saying where the container is, as far as that is known."""
         here = self._find_here()
-        with exclusive(self.source, here) if here is not None else contextlib.nullcontext():
+        with self._alone(here):
             journal = self._journal_of(here)
             entry = journal.load() if journal is not None else None
             if journal is not None and entry is not None:
@@ -72,6 +72,19 @@ class Move:
             if entry is None or entry.phase != "commit" or not half_removed(error):
                 raise
             return None
+
+    def _alone(self, here: Container | None) -> contextlib.AbstractContextManager[None]:
+        """Of what is only in the journal another run may have it in hand."""
+        if here is not None:
+            return exclusive(self.source, here)
+        entry = _journal.find_entry(self.directory, self.name)
+        if entry is None:
+            return contextlib.nullcontext()
+        if entry.pod:
+            raise FerryError(
+                f"A move of the pod {self.name} was cut off.", remedy="Name its containers with their pod."
+            )
+        return exclusive_as(self.source, entry.id, f"container {entry.name}")
 
     def _journal_of(self, here: Container | None) -> Journal | None:
         if here is not None:

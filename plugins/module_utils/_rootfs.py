@@ -38,6 +38,12 @@ XATTR = "SCHILY.xattr."
 """What Go's archive/tar and containers/storage call extended attributes in a tar."""
 
 MOUNTED_OVER = ("dev", "proc", "run", "sys")
+Look = tuple[int, int, int, dict[str, bytes]]
+"""Type and mode, owner, group, extended attributes."""
+
+MADE: Look = (stat.S_IFDIR | 0o755, 0, 0, {})
+"""A directory that podman makes, as ``_look`` tells it."""
+
 OWN_POINTS = (
     *(f"/{name}" for name in MOUNTED_OVER),
     *(f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf", "mtab", "localtime", "passwd", "group")),
@@ -113,7 +119,7 @@ def differs_from_image(client: LibpodClient, container: Container, points: t.Ite
     changes = list_changes(client, container)
     all_points = {*OWN_POINTS, *(os.path.normpath(point) for point in points)}
     above = {parent for point in all_points for parent in _parents(point)}
-    made = changes.added & (all_points | above)
+    made = {path for path in changes.added if path in all_points or (path in above and _as_made(container, path))}
     unchanged = {path for path in changes.modified & above if not _directory_differs(container, path)}
     if (changes.modified | changes.added | changes.deleted) - made - unchanged:
         return True
@@ -139,7 +145,15 @@ def _directory_differs(container: Container, path: str) -> bool:
         return True
 
 
-def _look(path: str) -> tuple[int, int, int, dict[str, bytes]]:
+def _as_made(container: Container, path: str) -> bool:
+    """Whether a directory above a mount point looks as podman makes it; no if in doubt."""
+    try:
+        return container.upper_directory is not None and _look(container.upper_directory + path) == MADE
+    except OSError:
+        return False
+
+
+def _look(path: str) -> Look:
     status = os.lstat(path)
     names = [name for name in os.listxattr(path, follow_symlinks=False) if not name.startswith("trusted.")]
     attributes = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}

@@ -212,6 +212,10 @@ containers:
     runtime: {description: OCI runtime that it runs with., type: str, returned: always}
     pod: {description: ID of its pod; null if it is in none., type: str, returned: always}
     labels: {description: Its labels., type: dict, returned: always}
+    moved_from:
+      description: The full ID that it had on the host from which a cold move has brought it; null for others.
+      type: str
+      returned: always
     volumes: {description: Names of its volumes., type: list, elements: str, returned: always}
     ports:
       description: The ports of its host that it publishes. A container of a pod has those of the pod.
@@ -348,6 +352,13 @@ moves:
     name: {description: Name of the container., type: str, returned: always}
     id: {description: Its full ID., type: str, returned: always}
     destination: {description: URL of the libpod socket that it moves to., type: str, returned: always}
+    method: {description: 'V(live) or V(cold).', type: str, returned: always}
+    pod: {description: Name of the pod that moves whole; empty if it is none., type: str, returned: always}
+    containers:
+      description: Names of the containers that move, which are several for a pod.
+      type: list
+      elements: str
+      returned: always
     phase: {description: The phase that has begun., type: str, returned: always, sample: transfer}
     begun: {description: 'When the move began, in seconds since the epoch.', type: float, returned: always}
     sent: {description: Bytes that have gone to the destination., type: int, returned: always}
@@ -390,6 +401,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._kubelet import (
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._lint import NO_LIMITS, ROOTFS_DIFF, Limits
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
+from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN
 from ansible_collections.ferry.podman.plugins.module_utils._registry import private_file
 from ansible_collections.ferry.podman.plugins.module_utils._source import Source
 from ansible_collections.ferry.podman.plugins.module_utils._spec import environment, mounts
@@ -422,6 +434,7 @@ def describe_containers(client: LibpodClient, info: HostInfo, params: dict, ther
         facts = describe_container(container, here, there)
         if params["estimate"] and there is None:
             facts["estimate"] = estimate(client, container, process_facts(client, container)).as_dict()
+        facts["moved_from"] = container.annotations.get(ORIGIN)
         described.append({**facts, "networks": describe_networks(container, networks)})
     return described
 
@@ -519,8 +532,11 @@ def describe_image(module: FerryModule, client: LibpodClient, name: str, limits:
 
 
 def noted_moves(directory: str) -> list[dict]:
-    keys = ("name", "id", "destination", "phase", "begun", "sent", "expected")
-    return [{key: getattr(entry, key) for key in keys} for entry in entries(directory)]
+    keys = ("name", "id", "destination", "phase", "begun", "sent", "expected", "method", "pod")
+    return [
+        {**{key: getattr(entry, key) for key in keys}, "containers": list(entry.members.values()) or [entry.name]}
+        for entry in entries(directory)
+    ]
 
 
 def inform(module: FerryModule) -> None:

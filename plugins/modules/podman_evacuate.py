@@ -204,6 +204,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._evacuation import (
     allowed_failures,
     cancelled_by_signals,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import evacuating
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._module import FerryModule
 from ansible_collections.ferry.podman.plugins.module_utils._move import Move, PodMove
@@ -317,7 +318,7 @@ def evacuate(module: FerryModule) -> None:
         allowed_failures(params["max_failures"], len(errands)),
         params["not_after"],
     )
-    with Ways(module) as ways:
+    with evacuating(), Ways(module) as ways:
         mover = Mover(module, ways)
         evacuation = Evacuation(terms, mover.there)
         with cancelled_by_signals(evacuation):

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.plugin_utils._plan_facts import (
-    ORIGIN_LABEL,
     UNIT_LABEL,
     Key,
     Member,
     containers_of,
     failure_of,
     holds,
+    origin_of,
     read_host,
     read_member,
 )
@@ -56,6 +56,9 @@ IN_USE = {
 }
 
 Raw = Mapping[str, t.Any]
+
+REMEDIES = {"pod_required": "A pod moves whole and cold: give its containers the policy cold."}
+"""What helps here, by the code of a finding, where that is not what helps whoever moves one container."""
 
 
 class Fleet:
@@ -132,9 +135,7 @@ class Fleet:
         return [raw for raw in listed if raw.get("pod") in pods] + [raw for raw in found if not raw.get("pod")]
 
     def _home_of(self, host: str, raw: Raw) -> str | None:
-        origins = self._options.origins
-        origin = origins.get(f"{host}/{raw['name']}") or origins.get(str(raw.get("id")))
-        origin = origin or (raw.get("labels") or {}).get(ORIGIN_LABEL)
+        origin = origin_of(raw, host, self._options.origins)
         return origin if origin in self._options.home else None
 
     def held(self, firm: t.AbstractSet[Key], addresses: t.AbstractSet[Key]) -> dict[Key, dict[int, int]]:
@@ -176,8 +177,8 @@ class Lists:
     warnings: list[str] = field(default_factory=list)
     refused: bool = False
 
-    def keep(self, workload: Workload, reason: str) -> None:
-        self.keeps += entries(workload, reason)
+    def keep(self, workload: Workload, code: str, reason: str) -> None:
+        self.keeps += entries(workload, reason, code=code)
 
     def stop(self, workload: Workload, reason: str) -> None:
         self.stops += entries(workload, reason)
@@ -240,16 +241,16 @@ class Planner:
         policy, lists = workload.policy, self._lists
         only = self._options.only
         if only is not None and all(only.find(member.name, member.host) is None for member in workload.members):
-            lists.keep(workload, "It is not among only.")
+            lists.keep(workload, "idle" if workload.idle else "not_asked_for", "It is not among those asked for.")
         elif policy.name in ("block", INVALID):
             remedy = "" if policy.name == "block" else " Set a policy for it in policies."
             lists.block(workload, "policy", f"block {policy.words}." if not remedy else f"{policy.words}.{remedy}")
         elif policy.name == "keep":
-            lists.keep(workload, f"keep {policy.words}.")
+            lists.keep(workload, "policy", f"keep {policy.words}.")
         elif workload.idle and policy.name != "cold":
-            lists.keep(workload, f"It is {workload.members[0].status}: nothing runs that would have to move.")
+            lists.keep(workload, "idle", f"It is {workload.members[0].status}: nothing runs that would have to move.")
         elif policy.name == "stop" and self._options.home:
-            lists.keep(workload, f"stop {policy.words}, and nothing is stopped for a return.")
+            lists.keep(workload, "policy", f"stop {policy.words}, and nothing is stopped for a return.")
         elif policy.name == "stop":
             lists.stop(workload, f"stop {policy.words}.")
         else:
@@ -297,8 +298,10 @@ class Planner:
         self._set_destinations(workload)
         refusal = workload.refusal(workload.method)
         if refusal is not None:
-            member, finding = refusal
-            return f"[{finding.get('code')}] {finding.get('message')} {finding.get('remedy') or ''}".rstrip()
+            _member, finding = refusal
+            code = str(finding.get("code"))
+            remedy = REMEDIES.get(code) or finding.get("remedy") or ""
+            return f"[{code}] {finding.get('message')} {remedy}".rstrip()
         if workload.only is not None:
             fits_some = workload.only not in workload.barred
         else:

@@ -253,12 +253,19 @@ def read_member(
         labels=labels,
         findings=[*(raw.get("findings") or ()), *found, *_unit_findings(labels)],
         weight=_weight(raw.get("estimate") or estimated, status, where, options),
-        origin=options.origins.get(f"{host}/{name}") or options.origins.get(ident) or labels.get(ORIGIN_LABEL),
+        origin=origin_of(raw, host, options.origins),
         volumes=_strings(raw, "volumes", where),
         ports=_strings(raw, "ports", where),
         addresses=addresses,
         fixed_addresses=fixed,
     )
+
+
+def origin_of(raw: Mapping[str, t.Any], host: str, origins: Mapping[str, str]) -> str | None:
+    """The host to which a container belongs; a cold move has given it another ID than was noted."""
+    known = (f"{host}/{raw['name']}", raw.get("id"), raw.get("moved_from"))
+    noted = (origins[str(key)] for key in known if str(key) in origins)
+    return next(noted, None) or (raw.get("labels") or {}).get(ORIGIN_LABEL)
 
 
 def _unit_findings(labels: Mapping[str, str]) -> t.Iterator[Json]:

@@ -8,9 +8,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ansible_collections.ferry.podman.plugins.plugin_utils._plan_options import Json, size_text
+
+NOT_TOLD = ("not_asked_for",)
+"""Codes of entries that are counted, and not told one by one."""
 
 HEADINGS = {"stops": "stops", "keeps": "stays", "blocks": "BLOCKED"}
 
@@ -20,15 +24,20 @@ def lines_of(lists: Mapping[str, Sequence[Json]]) -> dict[str, list[str]]:
     told: dict[str, list[str]] = {}
     for entry in lists["moves"]:
         told.setdefault(entry["host"], []).append(_move(entry))
+    for host, number in Counter(entry["host"] for entry in lists["keeps"] if entry["code"] in NOT_TOLD).items():
+        told.setdefault(host, []).append(f"Not asked for: {number} that run on.")
     for key, heading in HEADINGS.items():
-        for entry in lists[key]:
+        for entry in (entry for entry in lists[key] if entry.get("code") not in NOT_TOLD):
             told.setdefault(entry["host"], []).append(f"{_name(entry)} {heading}: {entry['reason']}")
     return told
 
 
 def _move(entry: Json) -> str:
     known = [f"{size_text(entry['memory'])} of memory"] if entry["memory"] else []
-    known += [f"stands still for about {entry['downtime_ms']} ms"] if entry["downtime_ms"] is not None else []
+    if entry["downtime_ms"] is not None:
+        # How long it takes to stop and to start again nobody knows.
+        ends = " and the time to stop and start" if entry["method"] == "cold" else ""
+        known.append(f"stands still for about {entry['downtime_ms']} ms{ends}")
     return f"{_name(entry)} moves to {entry['destination']} ({', '.join([entry['method'], *known])}): {entry['reason']}"
 
 

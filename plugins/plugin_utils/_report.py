@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ansible_collections.ferry.podman.plugins.plugin_utils._plan_options import Json
-from ansible_collections.ferry.podman.plugins.plugin_utils._report_entries import OUTCOMES, entries_of
+from ansible_collections.ferry.podman.plugins.plugin_utils._report_entries import NOT_ASKED_FOR, OUTCOMES, entries_of
 from ansible_collections.ferry.podman.plugins.plugin_utils._report_read import Run, read_runs
 from ansible_collections.ferry.podman.plugins.plugin_utils._report_timeline import timeline_of
 from ansible_collections.ferry.podman.plugins.plugin_utils._report_words import headline
@@ -81,6 +81,7 @@ def _run_report(place: int, run: Run, entries: Sequence[Json], timeline: Json, w
         "finished": finished,
         "duration_seconds": _between(started, finished),
         "totals": _totals(entries, [timeline]),
+        "others": sum(planned.get("code") == NOT_ASKED_FOR for planned in run.plan.keeps),
         "missing": [{"memory": 0, "disk": 0, "spool": 0, **one} for one in run.plan.missing],
         "versions": {host: dict(programs) for host, programs in run.versions.items()},
     }

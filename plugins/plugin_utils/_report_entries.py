@@ -20,6 +20,9 @@ OUTCOMES = ("moved", "cold", "stopped", "started", "kept", "blocked", "failed", 
 PHASES = ("assess", "prepare", "precopy", "freeze", "transfer", "restore", "verify", "commit")
 """In the order in which they come; a dictionary from JSON may have lost it."""
 
+NOT_ASKED_FOR = "not_asked_for"
+"""Of what is only counted."""
+
 NOT_BEGUN = "It was not begun."
 
 
@@ -30,7 +33,7 @@ def entries_of(run: Run) -> list[Json]:
     found += [_of_move(run, {}, result) for result in moves.rest()]
     found += [_of_stop(run, planned, stops.take(run, planned)) for planned in run.plan.stops]
     found += [_of_stop(run, {}, result) for result in stops.rest()]
-    found += [_entry(run, planned, "kept") for planned in run.plan.keeps]
+    found += [_entry(run, planned, "kept") for planned in run.plan.keeps if planned.get("code") != NOT_ASKED_FOR]
     found += [_entry(run, planned, "blocked") for planned in run.plan.blocks]
     return found
 

@@ -89,6 +89,21 @@ PLANNED_SENTENCES = {
     ("rolling", "refused"): "There can be no maintenance of {host}: the plan is refused.",
 }
 
+IN_PART = {
+    ("drain", "done"): "What was asked for has left {host}: {all}. {others} more run there.",
+    ("drain", "nothing"): "Nothing of what was asked for had to leave {host}. {others} more run there.",
+    ("undrain", "done"): "What was asked for is back on {host}: {all}. {others} more are away.",
+    ("undrain", "nothing"): "Nothing of what was asked for had to return to {host}. {others} more are away.",
+}
+"""Where only a part was asked for."""
+
+PLANNED_IN_PART = {
+    ("drain", "done"): "What is asked for can leave {host}: {all}. {others} more run there.",
+    ("drain", "nothing"): "Nothing of what is asked for has to leave {host}. {others} more run there.",
+    ("undrain", "done"): "What is asked for can return to {host}: {all}. {others} more are away.",
+    ("undrain", "nothing"): "Nothing of what is asked for has to return to {host}. {others} more are away.",
+}
+
 
 def headline(runs: Sequence[Json], entries: Sequence[Json]) -> str:
     """The outcome in one or two sentences.
@@ -102,11 +117,13 @@ def headline(runs: Sequence[Json], entries: Sequence[Json]) -> str:
 
 def _of_one(run: Json) -> str:
     sentences = PLANNED_SENTENCES if run["check"] else SENTENCES
+    if run["others"]:
+        sentences = {**sentences, **(PLANNED_IN_PART if run["check"] else IN_PART)}
     words = {
         "all": _counted(run, ("moved", "cold"), ("started",), ("stopped",), ("kept",)),
         "undone": _counted(run, ("failed",), ("returned",), ("skipped",), ("blocked",)),
     }
-    return sentences[run["operation"], run["outcome"]].format(host=run["host"], **words)
+    return sentences[run["operation"], run["outcome"]].format(host=run["host"], others=run["others"], **words)
 
 
 def _counted(run: Json, *kinds: tuple[str, ...]) -> str:

@@ -392,6 +392,57 @@ def test_killed_drain_is_called_off(fleet: Fleet) -> None:
     memory.goes_on_in(big)
 
 
+def test_undrain_waits_for_the_moves_of_a_killed_drain(fleet: Fleet) -> None:
+    """The module outlives the connection, and makes its moves to the end."""
+    boxes = fleet.counters(4)
+    process = fleet.begin("drain", drain_parallel=1)
+    wait_until(lambda: len(running(fleet.source)) <= 3, "the first to have moved", 90)
+    fleet.was_killed = True
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    home = fleet.undrain()
+    assert home.code == 0, home.output
+    for box in boxes:
+        assert fleet.place(box) is fleet.source
+        box.counts_on()
+    assert fleet.noted() == {"moved": []} and fleet.state() == "open"
+
+
+def test_notes_that_cannot_be_read_are_not_taken_for_none(fleet: Fleet) -> None:
+    (moved,) = fleet.counters(1)
+    (stopped,) = fleet.counters(1, "--label", "ferry.evacuate=stop")
+    assert fleet.drain().code == 0
+    whole = fleet.source.sh(f"cat {FACT}")
+    fleet.source.sh(f"truncate --size 100 {FACT}")
+    for playbook in (fleet.undrain, fleet.drain):
+        refused = playbook()
+        assert refused.code != 0 and "ferry.fact on" in refused.output and "cannot be read" in refused.output
+    # Nor does another host's drain choose this one.
+    other = fleet.drain("--check", host=HOSTS[1], drain_destinations=",".join(HOSTS))
+    assert {entry["destination"] for entry in other.report["containers"]} <= {HOSTS[2], None}
+    fleet.source.run("tee", FACT, stdin=whole)
+    home = fleet.undrain()
+    assert home.code == 0, home.output
+    assert {moved.name, stopped.name} <= running(fleet.source)
+
+
+def test_undrain_leaves_a_namesake_alone_and_starts_only_what_is_asked_for(fleet: Fleet) -> None:
+    (cold,) = fleet.counters(1, "--label", "ferry.evacuate=cold")
+    stopped, other = fleet.counters(2, "--label", "ferry.evacuate=stop")
+    assert fleet.drain().code == 0
+    there = fleet.place(cold)
+    there.podman("rm", "--force", "--time", "0", cold.name)
+    there.podman("run", "--detach", "--name", cold.name, "--label", "it=other", "localhost/lab/counter")
+    part = fleet.undrain(undrain_only=stopped.name)
+    assert part.code == 0, part.output
+    assert running(fleet.source) & {stopped.name, other.name} == {stopped.name}
+    home = fleet.undrain()
+    assert home.code == 0 and f"not found now: {cold.name}" in home.output, home.output
+    assert fleet.place(cold) is there
+    assert {stopped.name, other.name} <= running(fleet.source)
+    assert [record["name"] for record in fleet.noted()["moved"]] == [cold.name]
+
+
 def test_destination_that_dies_loses_nothing(fleet: Fleet) -> None:
     boxes = fleet.counters(4)
     big = fleet.source.start_on_lan("keeper", command=("150",))
@@ -473,3 +524,57 @@ def test_rolling_maintenance_stops_at_a_failure_and_goes_on(fleet: Fleet, tmp_pa
     assert counts == [1, 2, 1]
     fleet.there(box).counts_on()
     assert {fleet.state(node) for node in fleet.nodes.values()} == {"open"}
+    assert f"Maintained: {HOSTS[1]}, {HOSTS[2]}. Done by a run before: {HOSTS[0]}." in done.output
+
+
+def marks(path: pathlib.Path) -> pathlib.Path:
+    """Tasks that leave a mark on the host."""
+    path.write_text(json.dumps([{"name": "Mark", "ansible.builtin.command": f"touch {SCRATCH}/maintained"}]))
+    return path
+
+
+def maintained(fleet: Fleet) -> list[str]:
+    return [name for name, node in fleet.nodes.items() if "maintained" in node.files(SCRATCH)]
+
+
+def test_part_of_a_host_is_no_empty_host(fleet: Fleet, tmp_path: pathlib.Path) -> None:
+    asked, other = fleet.counters(2)
+    misspelt = fleet.drain(drain_only=f"{asked.name}x")
+    assert misspelt.code != 0 and "No container is called" in misspelt.output
+    assert fleet.state() == "open"
+    rolling = fleet.playbook(
+        "rolling_maintenance", host=fleet.source.name, task_file=str(marks(tmp_path / "t.yml")), drain_only=asked.name
+    )
+    assert rolling.code != 0 and f"would not be empty: {other.name} run there" in rolling.output
+    assert maintained(fleet) == []
+    done = fleet.drain(drain_only=asked.name)
+    assert done.code == 0, done.output
+    assert "What was asked for has left" in done.report["msg"]
+    assert fleet.state() == "draining"
+    assert fleet.place(asked) is not fleet.source
+    again = fleet.drain(drain_only=asked.name)
+    assert again.code == 0 and again.changed == 0
+    home = fleet.undrain(undrain_only=asked.name)
+    assert home.code == 0 and fleet.place(asked) is fleet.source
+    for box in (asked, other):
+        box.counts_on()
+
+
+def test_nothing_is_maintained_if_a_later_host_cannot_be_emptied(fleet: Fleet, tmp_path: pathlib.Path) -> None:
+    """Only a comparison of the hosts finds this one."""
+    later = fleet.others[0]
+    later.podman("run", "--detach", "--init", "--name", "it-unmovable", "localhost/lab/counter")
+    done = fleet.playbook(
+        "rolling_maintenance", host=",".join(HOSTS[:2]), task_file=str(marks(tmp_path / "t.yml")), drain_force=False
+    )
+    assert done.code != 0 and "it-unmovable" in done.output
+    assert maintained(fleet) == []
+    assert {fleet.state(node) for node in fleet.nodes.values()} == {"open"}
+
+
+def test_hook_that_is_not_there_is_told_before_anything_is_marked(fleet: Fleet) -> None:
+    (box,) = fleet.counters(1)
+    done = fleet.drain(drain_hooks_before_move="nowhere.yml")
+    assert done.code != 0 and "nowhere.yml for hooks on the controller" in done.output
+    assert fleet.state() == "open"
+    box.counts_on()

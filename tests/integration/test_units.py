@@ -158,14 +158,54 @@ def test_unit_leaves_with_its_files_and_comes_home(units: Units) -> None:
 def test_unit_that_does_not_start_there_runs_here_again(units: Units) -> None:
     units.start()
     number = units.here.number
-    node = units.there.node
-    node.sh(f"mkdir -p {FILES}/it-unit.container.d")
-    node.run("tee", f"{FILES}/it-unit.container.d/bad.conf", stdin="[Service]\nExecStartPre=/bin/false\nRestart=no\n")
+    change_there(units, "", "ExecStartPre=/bin/false")
     done = units.leave()
     assert done.code != 0
     assert "runs on" in done.output and "again" in done.output
-    node.sh(f"rm -r {FILES}/it-unit.container.d")
+    mend_there(units)
     units.runs_at(units.here, number)
+
+
+def change_there(units: Units, container: str, service: str) -> None:
+    """The unit is another one on the destination."""
+    node = units.there.node
+    node.sh(f"mkdir -p {FILES}/it-unit.container.d")
+    text = f"[Container]\n{container}\n[Service]\n{service}\nRestart=no\n"
+    node.run("tee", f"{FILES}/it-unit.container.d/bad.conf", stdin=text)
+
+
+def mend_there(units: Units) -> None:
+    units.there.node.sh(f"rm -r {FILES}/it-unit.container.d")
+
+
+def test_unit_whose_container_ends_there_is_not_taken_for_moved(units: Units) -> None:
+    """It has run there, and may have written, so what it has here is old."""
+    units.start()
+    number = units.here.number
+    change_there(units, "Exec=-c 'sleep 0.7; echo there >/data/who; exit 3'", "")
+    done = units.leave()
+    assert done.code != 0 and "It may have run on" in done.output
+    assert not units.here.active
+    mend_there(units)
+    again = units.leave()
+    assert again.code == 0, again.output
+    units.runs_at(units.there, number)
+    assert units.there.node.podman("exec", "it-unit", "cat", "/data/who").strip() == "there"
+
+
+def test_unit_of_a_killed_drain_may_have_run_there(units: Units) -> None:
+    units.start()
+    number = units.here.number
+    units.leave_and_die("arriving")
+    change_there(units, "", "ExecStartPre=/bin/false")
+    done = units.leave()
+    assert done.code != 0 and "It may have run on" in done.output
+    assert "it-unit-data" in units.there.node.volumes()
+    assert not units.here.active
+    mend_there(units)
+    again = units.leave()
+    assert again.code == 0, again.output
+    units.runs_at(units.there, number)
 
 
 @pytest.mark.parametrize("phase", ["leaving", "arriving"])

@@ -123,7 +123,9 @@ def test_only_selects(container, host) -> None:
     hosts = {"a": host(container("web-1"), container("web-2"), container("db", pod="p"), container("log", pod="p"))}
     plan = drain_plan({**hosts, "b": host()}, "a", only="web-1, a/lo*")
     assert sorted(places(plan)) == ["db", "log", "web-1"]
-    assert reason(plan, "keeps") == "It is not among only."
+    assert reason(plan, "keeps") == "It is not among those asked for."
+    assert plan["keeps"][0]["code"] == "not_asked_for"
+    assert plan["lines"]["a"][-1] == "Not asked for: 1 that run on."
 
 
 # -- verdicts -------------------------------------------------------------------------------------------------
