@@ -30,10 +30,10 @@ from road import Road  # noqa: E402
 HOSTS = {"node1": "stable", "node2": "testing"}
 """The hosts that most tests use, and which podman each has."""
 
-ALIKE = ("node2", "node3")
-"""Two hosts of the same podman, for ways there and back."""
+ALIKE = ("node3", "node4")
+"""Two hosts of the same podman, for ways there and back; others than those above, so that no test waits for them."""
 
-FLEET = (*ALIKE, "node4")
+FLEET = (*ALIKE, "node5")
 """Three of the same podman."""
 
 

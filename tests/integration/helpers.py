@@ -29,7 +29,7 @@ SCRATCH = "/root/integration"
 """Directory of one test on a host; on its disk, and gone after the test."""
 
 LOCKS = pathlib.Path("/run/lock")
-ADDRESSES = {"node1": range(120, 135), "node2": range(135, 150), "node3": range(150, 165), "node4": range(165, 180)}
+ADDRESSES = {f"node{number}": range(105 + 15 * number, 120 + 15 * number) for number in range(1, 6)}
 """The last bytes of the addresses on the network lan that the tests of each host use."""
 
 RESULT = re.compile(r"^\S+ \| (?:SUCCESS|CHANGED|FAILED!|UNREACHABLE!).*?=> (?=\{)", re.MULTILINE)

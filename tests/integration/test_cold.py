@@ -171,6 +171,14 @@ def test_files_and_volumes_arrive(cold: Road) -> None:
     assert not move(cold, box).changed
 
 
+def test_directory_above_a_volume_keeps_its_owner(cold: Road) -> None:
+    """Podman makes it at each start, and what was changed of it would be open to all."""
+    box = cold.source.start("counter", "-v", "it-cold-deep:/srv/app/data")
+    box.sh("chown 1000:1000 /srv/app && chmod 700 /srv/app")
+    there = arrived(cold, box, move(cold, box))
+    assert there.sh("stat -c '%a %u %g' /srv/app").strip() == "700 1000 1000"
+
+
 def test_it_goes_on_to_a_third_host_and_leaves_no_image_behind(roads: Roads) -> None:
     box = furnished(roads.source)
     looked = box.sh(LOOK)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import stat
@@ -11,7 +12,11 @@ import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils import _exclusive
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive, uninterrupted
+from ansible_collections.ferry.podman.plugins.module_utils._exclusive import (
+    evacuating,
+    exclusive,
+    uninterrupted,
+)
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
@@ -44,6 +49,16 @@ def test_service_of_another_host_cannot_be_locked_from_here(connect, programs, m
     programs("ssh", "exit 0")
     with exclusive(connect("ssh://root@node2/run/podman/podman.sock"), make_container()):
         assert not os.path.exists(_exclusive.LOCKS)
+
+
+def test_all_moves_of_a_host_can_be_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    path = f"{_exclusive.LOCKS}/evacuation"
+    with evacuating(), evacuating(), open(path) as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(path) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.fixture
