@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import signal
@@ -58,6 +59,8 @@ class Fleet:
         self.source, *self.others = nodes
         self.directory = directory
         self.was_killed = False  # Then keys stay until they expire.
+        self.program = ROOT / ".venv/bin/ansible-playbook"
+        self.environment = dict(os.environ)
         for node in nodes:
             node.sh(f"rm -rf {FACT} {FACT.replace('ferry', 'ferry_maintenance')} /var/lib/ferry")
 
@@ -70,14 +73,18 @@ class Fleet:
             "drain_only": "it-*",
             **variables,
         }
-        program = str(ROOT / ".venv/bin/ansible-playbook")
-        return [program, f"ferry.podman.{name}", "-i", inventory(), "-e", json.dumps(given), *arguments]
+        return [str(self.program), f"ferry.podman.{name}", "-i", inventory(), "-e", json.dumps(given), *arguments]
 
     def playbook(self, name: str, *arguments: str, **variables: object) -> Done:
         for old in self.directory.glob("*"):
             old.unlink()
         done = subprocess.run(
-            self.command(name, *arguments, **variables), cwd=ROOT, text=True, capture_output=True, timeout=400
+            self.command(name, *arguments, **variables),
+            cwd=ROOT,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            timeout=400,
         )
         return self.done(done.returncode, done.stdout + done.stderr)
 
@@ -195,6 +202,25 @@ def to_move(done: Done) -> set[str]:
 def in_pod(node: Node, name: str) -> Box:
     node.podman("run", "--detach", "--pod", "it-pod", "--name", name, "localhost/lab/counter")
     return node.box(name)
+
+
+def test_oldest_ansible_drains_too(fleet: Fleet) -> None:
+    """Its templates know numbers and lists less well."""
+    run(ROOT / "tests/bin/setup", "oldest", timeout=600)
+    fleet.program = ROOT / ".build/venv-oldest/bin/ansible-playbook"
+    (collections,) = ROOT.glob(".venv/lib/python3*/site-packages")
+    fleet.environment["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
+    live, other = fleet.counters(2)
+    (cold,) = fleet.counters(1, "--label", "ferry.evacuate=cold")
+    (stopped,) = fleet.counters(1, "--label", "ferry.evacuate=stop")
+    done = fleet.drain(drain_parallel="2", drain_max_failures="25%", drain_window_end="2099-01-01T00:00Z")
+    assert done.code == 0, done.output
+    assert fleet.place(live) is not fleet.source and fleet.state() == "drained"
+    home = fleet.undrain()
+    assert home.code == 0, home.output
+    assert {box.name for box in (live, other, cold, stopped)} <= running(fleet.source)
+    live.counts_on()
+    assert fleet.noted() == {"moved": []}
 
 
 def test_what_moves_cold_keeps_its_files_there_and_back(fleet: Fleet) -> None:
