@@ -229,6 +229,22 @@ def test_unit_of_a_killed_drain_comes_home_by_undrain(units: Units) -> None:
     units.runs_at(units.here, number)
 
 
+def test_file_that_another_unit_names_stays_for_it(units: Units) -> None:
+    units.start()
+    other = "[Container]\nImage=localhost/lab/counter\nVolume=it-unit.volume:/data\n"
+    units.source.run("tee", f"{FILES}/it-other.container", stdin=other)
+    units.here.systemctl("daemon-reload")
+    done = units.leave()
+    assert done.code == 0, done.output
+    assert units.there.active
+    assert units.here.files == {"it-other.container", "it-unit.volume"}
+    assert units.there.files == {"it-unit.container", "it-unit.volume"}
+    units.source.sh(f"echo '# changed' >>{FILES}/it-unit.volume")
+    refused = units.undrain(drain_unit_scope="user")
+    assert refused.code != 0 and "it-unit.volume is another one" in refused.output
+    assert units.there.active and not units.here.active
+
+
 def test_unit_without_a_policy_is_in_the_way(units: Units) -> None:
     units.start()
     done = units.drain()
