@@ -66,6 +66,17 @@ class MoveRequest:
     force: bool = False
     retries: int = 3
 
+    @property
+    def verdict_options(self) -> _verdicts.MoveOptions:
+        """What of it matters to verdicts."""
+        return _verdicts.MoveOptions(
+            image_transfer=self.image_transfer,
+            networks=self.networks,
+            ignore_volumes=self.ignore_volumes,
+            keep_source=self.keep_source,
+            max_downtime=self.max_downtime,
+        )
+
 
 @dataclass(frozen=True)
 class Side:
@@ -119,7 +130,7 @@ class Assessment:
             *self.checkpointer().findings(self.container),
             *_compat.restore_findings(self.subject, facts, request),
             *([] if self.request.ignore_volumes else self._volume_findings()),
-            *_verdicts.move_findings(self._move_facts(found.image_present), self._options()),
+            *_verdicts.move_findings(self._move_facts(found.image_present), self.request.verdict_options),
             *(_compat.registry_losses(self.container) if self.request.transfer == "registry" else []),
         ]
 
@@ -157,16 +168,6 @@ class Assessment:
             guarded=self.tcp == "established" and bool(self.guarded[1]),
             image_present=image_present,
             published=_verdicts.published_ports(container, self.request.publish),
-        )
-
-    def _options(self) -> _verdicts.MoveOptions:
-        request = self.request
-        return _verdicts.MoveOptions(
-            image_transfer=request.image_transfer,
-            networks=request.networks,
-            ignore_volumes=request.ignore_volumes,
-            keep_source=request.keep_source,
-            max_downtime=request.max_downtime,
         )
 
     def checkpointer(self) -> Checkpointer:

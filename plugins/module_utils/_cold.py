@@ -44,7 +44,12 @@ from ansible_collections.ferry.podman.plugins.module_utils._filling import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
-from ansible_collections.ferry.podman.plugins.module_utils._migration import Stage, described_container, verify
+from ansible_collections.ferry.podman.plugins.module_utils._migration import (
+    Stage,
+    described_container,
+    done_there,
+    verify,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import end_orphan, is_orphaned
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
 from ansible_collections.ferry.podman.plugins.module_utils._provision import (
@@ -511,11 +516,7 @@ class ColdEnding:
     def ended_there(self, error: RestoredAndEnded) -> MigrationFailed:
         """Its process ended after the start: with 0 it has done its work, else it runs on the source again."""
         if error.exit_code == 0:
-            return MigrationFailed(
-                f"{error} It has done its work, so it is left on the destination and nothing is started on the source.",
-                remedy="Remove what is left of it on the source.",
-                location="destination",
-            )
+            return done_there(error)
         try:
             self.remove_from_destination()
         except FerryError as second:

@@ -188,7 +188,7 @@ class ColdAssessment:
             *_compat.dependency_findings(container, self._outsiders(member)),
             *_compat.leased_address_findings(self._leased(member)),
             *_verdicts.cold_findings(
-                self._move_facts(container, facts.image_present or container.is_infra), self._options()
+                self._move_facts(container, facts.image_present or container.is_infra), self.request.verdict_options
             ),
         ]
 
@@ -250,16 +250,6 @@ class ColdAssessment:
             networks={name: pair for name, pair in self.networks.items() if name in container.networks},
             image_present=image_present,
             published=_verdicts.published_ports(container, self.request.publish),
-        )
-
-    def _options(self) -> _verdicts.MoveOptions:
-        request = self.request
-        return _verdicts.MoveOptions(
-            image_transfer=request.image_transfer,
-            networks=request.networks,
-            ignore_volumes=request.ignore_volumes,
-            keep_source=request.keep_source,
-            max_downtime=request.max_downtime,
         )
 
     # -- volumes

@@ -462,11 +462,7 @@ class Ending:
     def ended_there(self, error: RestoredAndEnded) -> MigrationFailed:
         """Its process ended after the restore: with 0 it has done its work, else it runs on the source again."""
         if error.exit_code == 0:
-            return MigrationFailed(
-                f"{error} It has done its work, so it is left on the destination and nothing is started on the source.",
-                remedy="Remove what is left of it on the source.",
-                location="destination",
-            )
+            return done_there(error)
         container = self.source.client.find_container(self.arrival.id)
         try:
             self.remove_from_destination(force=False)
@@ -561,6 +557,15 @@ def verify(
             f"The container {there.name} was {began}, and its process has ended with {there.exit_code}.",
             there.exit_code,
         )
+
+
+def done_there(error: RestoredAndEnded) -> MigrationFailed:
+    """Of a process that ended with 0 on the destination."""
+    return MigrationFailed(
+        f"{error} It has done its work, so it is left on the destination and nothing is started on the source.",
+        remedy="Remove what is left of it on the source.",
+        location="destination",
+    )
 
 
 def guard_times(guard: Guard) -> dict[str, float]:
