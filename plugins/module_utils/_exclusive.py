@@ -12,6 +12,7 @@ import fcntl
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
@@ -20,6 +21,9 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Contai
 LOCKS = "/run/lock/ferry.podman"
 EVACUATION = "evacuation"
 """Name of the lock of all moves of a host."""
+
+ASKED_WITHIN = 10.0
+"""Seconds; whoever only asks whether moves go on holds it for an instant."""
 
 
 @contextlib.contextmanager
@@ -60,14 +64,29 @@ def evacuating() -> Iterator[None]:
 
     Several may hold it. Whoever wants to know that all are over asks for ``EVACUATION`` alone, as the role drain does.
 
-    :raises FerryError: if the lock cannot be made.
+    :raises FerryError: if the lock cannot be made, or somebody holds it alone.
     """
     descriptor = _opened(LOCKS if os.geteuid() == 0 else f"{LOCKS}-{os.getuid()}", EVACUATION)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _share(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _share(descriptor: int) -> None:
+    end = time.monotonic() + ASKED_WITHIN
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise FerryError(
+                    f"Somebody has held the lock {LOCKS}/{EVACUATION} for {ASKED_WITHIN:.0f} s.",
+                    remedy="Nothing was touched. See with lsof who it is, and end that.",
+                ) from None
+        time.sleep(0.1)
 
 
 def _opened(directory: str, name: str) -> int:

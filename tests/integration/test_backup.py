@@ -92,6 +92,30 @@ def test_checkpoint_goes_to_a_registry_and_comes_back_elsewhere(pair: tuple[Node
     destination.later("podman", "rmi", "--force", name)
 
 
+def test_what_runs_is_not_restored_over(host: Node) -> None:
+    box = host.start("counter")
+    told = must("checkpoint", host, checkpoint_containers=box.name)
+    assert f"{box.name}: {SCRATCH}/backup/{box.name}/" in told
+    running = playbook("restore", host, restore_container=box.name)
+    assert running.returncode != 0 and f"{box.name} runs on {host.name}" in running.stdout
+    box.counts_on()
+    unknown = playbook("checkpoint", host, checkpoint_containers=f"it-nobody,{box.name}")
+    assert unknown.returncode != 0 and "it-nobody: There is no such container" in unknown.stdout
+    assert len(archives(host, box)) == 2 and "it-nobody" not in host.files(f"{SCRATCH}/backup")
+
+
+def test_member_of_a_pod_comes_into_one(host: Node) -> None:
+    host.podman("pod", "create", "--name", "it-pod", "--label", "it=1")
+    host.later("podman", "pod", "rm", "--force", "--ignore", "--time", "0", "it-pod")
+    host.podman("run", "--detach", "--pod", "it-pod", "--name", "it-member", "localhost/lab/counter")
+    must("checkpoint", host, checkpoint_containers="it-member")
+    host.podman("rm", "--force", "--time", "0", "it-member")
+    bare = playbook("restore", host, restore_container="it-member")
+    assert bare.returncode != 0 and "pod_required" in bare.stdout
+    must("restore", host, restore_container="it-member", restore_pod="it-pod")
+    wait_until(lambda: host.box("it-member").status == "running", "the member to run")
+
+
 def test_there_must_be_one_thing_to_restore_from(host: Node) -> None:
     nothing = playbook("restore", host)
     assert nothing.returncode != 0 and "Give one of restore_container" in nothing.stdout

@@ -208,6 +208,21 @@ def test_unit_of_a_killed_drain_may_have_run_there(units: Units) -> None:
     units.runs_at(units.there, number)
 
 
+def test_unit_is_not_started_on_volumes_that_are_gone(units: Units) -> None:
+    """systemd would make them anew, and those here would be removed."""
+    units.start()
+    number = units.here.number
+    units.leave_and_die("arriving")
+    there = units.there.node
+    units.there.systemctl("stop", "it-unit.service")
+    there.sh("podman rm --force --time 0 --ignore it-unit ferry-unit-it-unit; podman volume rm it-unit-data")
+    done = units.leave()
+    assert done.code != 0 and "has lost the volumes it-unit-data" in done.output
+    assert not units.there.active
+    kept = units.source.sh("cat $(podman volume inspect --format '{{.Mountpoint}}' it-unit-data)/n")
+    assert int(kept) >= number
+
+
 @pytest.mark.parametrize("phase", ["leaving", "arriving"])
 def test_unit_of_a_killed_drain_arrives_with_the_next(units: Units, phase: str) -> None:
     units.start()

@@ -61,6 +61,17 @@ def test_all_moves_of_a_host_can_be_waited_for(monkeypatch) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_waiting_for_whoever_holds_all_moves_has_an_end(monkeypatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(_exclusive, "ASKED_WITHIN", 0.2)
+    with evacuating():
+        pass
+    with open(f"{_exclusive.LOCKS}/evacuation") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FerryError, match="Somebody has held the lock .*evacuation"), evacuating():
+            pytest.fail("It was not waited for.")
+
+
 @pytest.fixture
 def received():
     """The signals that reach this process; none of them ends it."""
