@@ -20,6 +20,7 @@ import os
 import re
 import stat
 import time
+import typing as t
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._migration import (
     Stage,
     described_container,
     done_there,
+    nothing,
     verify,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import end_orphan, is_orphaned
@@ -87,12 +89,14 @@ class ColdMove:
         request: MoveRequest,
         journal: Journal,
         pod: Json | None = None,
+        watching: t.Callable[[], None] = nothing,
     ) -> None:
         self.source = source
         self.destination = destination
         self.request = request
         self.journal = journal
         self.pod = pod
+        self.watching = watching
         self.assessment = ColdAssessment(source, destination, containers, request, pod)
         self.progress = Progress(journal, request.bandwidth)
         self.ending = ColdEnding(source, destination, journal, request)
@@ -348,10 +352,11 @@ class ColdMove:
                 raise
 
     def _verify(self, made: list[Container]) -> None:
+        watching = self.watching if len(made) == 1 else nothing
         with self.progress.phase("verify"):
             for member, container in zip(self.members, made):
                 if member.ran:
-                    verified(self.destination.client, container.id, self.request)
+                    verified(self.destination.client, container.id, self.request, watching)
 
     def _returned(self, error: Exception) -> MigrationFailed:
         if self._stage is not Stage.HERE:
@@ -574,13 +579,14 @@ class ColdEnding:
                 here.remove_volume(name)
 
 
-def verified(client: LibpodClient, ident: str, request: MoveRequest) -> None:
+def verified(client: LibpodClient, ident: str, request: MoveRequest, watching: t.Callable[[], None] = nothing) -> None:
     """See that it lives.
 
+    :param watching: as for :func:`verify`.
     :raises RestoredAndEnded: if its process has ended.
     :raises FerryError: if its health check does not pass in time.
     """
-    client.transport.again_if_lost(lambda: verify(client, ident, request, lambda: None, "started"))
+    client.transport.again_if_lost(lambda: verify(client, ident, request, nothing, "started", watching))
 
 
 def stop(client: LibpodClient, container: Container) -> None:

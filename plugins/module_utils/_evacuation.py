@@ -58,30 +58,38 @@ class Terms:
 class Evacuation:
     """One run of several moves.
 
-    :param move: moves one, in a thread of its own; returns what there is to tell of it.
+    :param move: moves one, in a thread of its own; returns what there is to tell of it. It calls what it is given when
+        the container runs where it should and all that is left is to look at it again: that keeps no other one from
+        beginning, unless they go one after the other.
     """
 
     terms: Terms
-    move: t.Callable[[Errand], Json]
+    move: t.Callable[[Errand, t.Callable[[], None]], Json]
     clock: t.Callable[[], float] = time.time
     stopped: str | None = None
     """Why none begins any more."""
     _results: dict[int, Json] = field(default_factory=dict)
+    _busy: Counter[str] = field(default_factory=Counter)
+    """How many moves to each destination count."""
+    _watched: set[int] = field(default_factory=set)
+    """The places of those that do not count any more."""
+    _said: queue.SimpleQueue[tuple[Errand, Json | None]] = field(default_factory=queue.SimpleQueue)
+    """What their threads tell; None when one is only looked at."""
     _failures: int = 0
     _cancelled: str | None = None
 
     def run(self, errands: Sequence[Errand]) -> list[Json]:
         """:return: for each errand, in their order, a dictionary with ``state`` and what the move told."""
-        done: queue.Queue[tuple[Errand, Json]] = queue.Queue()
-        waiting, running = list(errands), Counter[str]()
-        while waiting or running:
-            for errand in self._beginning(waiting, running):
+        waiting, begun = list(errands), 0
+        while waiting or begun > len(self._results):
+            for errand in self._beginning(waiting):
                 waiting.remove(errand)
-                running[errand.destination] += 1
-                threading.Thread(target=self._run_one, args=(errand, done), name=errand.name).start()
-            if not running:
+                begun += 1
+                self._busy[errand.destination] += 1
+                threading.Thread(target=self._run_one, args=(errand,), name=errand.name).start()
+            if begun == len(self._results):
                 break
-            self._take(running, done)
+            self._take()
         for errand in waiting:
             self._results[errand.place] = self._told(errand, SKIPPED, {"msg": self.stopped, "changed": False})
         return [self._results[errand.place] for errand in errands]
@@ -90,13 +98,13 @@ class Evacuation:
         """Let none begin any more."""
         self._cancelled = self._cancelled or reason
 
-    def _beginning(self, waiting: list[Errand], running: Counter[str]) -> Iterator[Errand]:
+    def _beginning(self, waiting: list[Errand]) -> Iterator[Errand]:
         """Those that may begin now, each time after the one before has been counted."""
         for errand in list(waiting):
             self.stopped = self.stopped or self._reason_to_stop()
-            if self.stopped or sum(running.values()) >= self.terms.parallel:
+            if self.stopped or sum(self._busy.values()) >= self.terms.parallel:
                 return
-            if running[errand.destination] < self.terms.parallel_per_destination:
+            if self._busy[errand.destination] < self.terms.parallel_per_destination:
                 yield errand
 
     def _reason_to_stop(self) -> str | None:
@@ -108,24 +116,31 @@ class Evacuation:
             return "Not begun, because the time for it is over."
         return None
 
-    def _run_one(self, errand: Errand, done: queue.Queue[tuple[Errand, Json]]) -> None:
+    def _run_one(self, errand: Errand) -> None:
         begun = self.clock()
+
+        def watching() -> None:
+            # Who has them go one after the other wants each to be well before the next one.
+            if self.terms.parallel > 1:
+                self._said.put((errand, None))
+
         try:
-            told = self._told(errand, MOVED, self.move(errand))
+            told = self._told(errand, MOVED, self.move(errand, watching))
         except FerryError as error:
             told = self._told(errand, FAILED, {"msg": str(error), **error.facts})
         except Exception as error:  # pylint: disable=broad-exception-caught
             # A thread that ends without a word would be waited for, for ever.
             told = self._told(errand, FAILED, {"msg": f"{type(error).__name__}: {error}"})
-        done.put((errand, {**told, "started": begun, "finished": self.clock()}))
+        self._said.put((errand, {**told, "started": begun, "finished": self.clock()}))
 
-    def _take(self, running: Counter[str], done: queue.Queue[tuple[Errand, Json]]) -> None:
-        errand, told = done.get()
-        running[errand.destination] -= 1
-        # Counter keeps what has come to nothing.
-        running += Counter()
-        self._failures += told["state"] == FAILED
-        self._results[errand.place] = told
+    def _take(self) -> None:
+        errand, told = self._said.get()
+        if errand.place not in self._watched:
+            self._watched.add(errand.place)
+            self._busy[errand.destination] -= 1
+        if told is not None:
+            self._failures += told["state"] == FAILED
+            self._results[errand.place] = told
 
     @staticmethod
     def _told(errand: Errand, state: str, told: Json) -> Json:

@@ -73,6 +73,10 @@ BEGUN_THERE = ("restore", "verify", "commit")
 """Phases in which podman on the destination may have seen a whole archive."""
 
 
+def nothing() -> None:
+    """For whoever need not be told."""
+
+
 class Stage(enum.Enum):
     """Where the container may run, while it moves."""
 
@@ -85,13 +89,20 @@ class Migration:
     """The move of one container."""
 
     def __init__(
-        self, source: Side, destination: Side, container: Container, request: MoveRequest, journal: Journal
+        self,
+        source: Side,
+        destination: Side,
+        container: Container,
+        request: MoveRequest,
+        journal: Journal,
+        watching: t.Callable[[], None] = nothing,
     ) -> None:
         self.source = source
         self.destination = destination
         self.container = container
         self.request = request
         self.journal = journal
+        self.watching = watching
         self.assessment = Assessment(source, destination, container, request)
         self.subject = self.assessment.subject
         self.tcp = self.assessment.tcp
@@ -313,7 +324,7 @@ class Migration:
         """See that it lives. As long as the guard stands no client has been answered, and a way back loses nothing."""
         with self.progress.phase("verify"):
             try:
-                verify(self.destination.client, self.container.id, self.request, guard.remove)
+                verify(self.destination.client, self.container.id, self.request, guard.remove, watching=self.watching)
             except TransportError:
                 # A lost connection says nothing about the container.
                 self.arrival.settle(PATIENCE)
@@ -533,12 +544,18 @@ class Ending:
 
 
 def verify(
-    client: LibpodClient, ident: str, request: MoveRequest, open_guard: t.Callable[[], None], began: str = "restored"
+    client: LibpodClient,
+    ident: str,
+    request: MoveRequest,
+    open_guard: t.Callable[[], None],
+    began: str = "restored",
+    watching: t.Callable[[], None] = nothing,
 ) -> None:
     """See that a container lives where it was restored.
 
     :param open_guard: lets clients through.
     :param began: how it came to run there.
+    :param watching: is called when clients are answered, and all that is left is to look at it again.
     :raises RestoredAndEnded: if its process has ended.
     :raises FerryError: if its health check does not pass in time.
     """
@@ -550,6 +567,7 @@ def verify(
             wait_healthy(client, there, request.wait_healthy_timeout)
         return
     open_guard()
+    watching()
     time.sleep(LOOKED_AT_AGAIN)
     there = client.container(ident)
     if not there.running:

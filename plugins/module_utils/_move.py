@@ -23,7 +23,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._exclusive import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
-from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container
+from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, described_container, nothing
 from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before, half_removed
 from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import LABEL as HOLD
@@ -37,6 +37,7 @@ class Move:
     :param directory: of the journal.
     :param result: what a module returns; filled as things become known, also when it fails.
     :param warn: takes findings that refuse nothing.
+    :param watching: is called when it runs on the destination, and all that is left is to look at it again.
     """
 
     source: LibpodClient
@@ -47,6 +48,7 @@ class Move:
     check_mode: bool
     result: Json
     warn: t.Callable[[list[Json]], None]
+    watching: t.Callable[[], None] = nothing
 
     def run(self) -> None:
         """:raises FerryError: saying where the container is, as far as that is known."""
@@ -146,11 +148,12 @@ class Move:
 
     def _live(self, container: Container) -> Migration:
         sides = Side.of(self.source), Side.of(self.destination)
-        return Migration(*sides, container, self.request, Journal(self.directory, container.id))
+        return Migration(*sides, container, self.request, Journal(self.directory, container.id), self.watching)
 
     def _cold(self, container: Container) -> ColdMove:
         sides = Side.of(self.source), Side.of(self.destination)
-        return ColdMove(*sides, [container], self.request, Journal(self.directory, container.id))
+        journal = Journal(self.directory, container.id)
+        return ColdMove(*sides, [container], self.request, journal, watching=self.watching)
 
     def _migration(self) -> Migration | ColdMove:
         container = self.source.container(self.name)

@@ -70,7 +70,9 @@ options:
         description: As O(ferry.podman.podman_migrate#module:destination_jump).
         type: str
   parallel:
-    description: How many containers move at once.
+    description:
+      - How many containers move at once. One that runs on its destination and is only looked at again, half a second
+        later, does not count any more, unless this is V(1).
     type: int
     default: 2
   parallel_per_destination:
@@ -191,7 +193,7 @@ import collections
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
@@ -273,13 +275,13 @@ class Mover:
             name: params["timeout"] + size // GIB * params["timeout_per_gib"] for name, size in memory.items()
         }
 
-    def there(self, errand: Errand) -> dict:
+    def there(self, errand: Errand, watching: Callable[[], None]) -> dict:
         with self._both(errand) as (source, destination):
-            return self._moved(source, destination, errand)
+            return self._moved(source, destination, errand, watching)
 
-    def back(self, errand: Errand) -> dict:
+    def back(self, errand: Errand, watching: Callable[[], None]) -> dict:
         with self._both(errand) as (source, destination):
-            return self._moved(destination, source, errand)
+            return self._moved(destination, source, errand, watching)
 
     @contextlib.contextmanager
     def _both(self, errand: Errand) -> Iterator[tuple[LibpodClient, LibpodClient]]:
@@ -287,7 +289,7 @@ class Mover:
         with self.ways.to("", seconds) as source, self.ways.to(errand.destination, seconds) as destination:
             yield source, destination
 
-    def _moved(self, giver: LibpodClient, taker: LibpodClient, errand: Errand) -> dict:
+    def _moved(self, giver: LibpodClient, taker: LibpodClient, errand: Errand, watching: Callable[[], None]) -> dict:
         """:raises FerryError: with all that is known by then."""
         result: dict = {"changed": False}
         directory, checks = self.module.params["journal"], self.module.check_mode
@@ -302,6 +304,7 @@ class Mover:
                 check_mode=checks,
                 result=result,
                 warn=lambda _findings: None,
+                watching=watching,
             ).run()
         except FerryError as error:
             error.facts = {**result, **error.facts}

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -38,7 +39,7 @@ class Watched:
         self.full = threading.Event()
         self.expected = expected
 
-    def move(self, errand: Errand) -> dict:
+    def move(self, errand: Errand, _watching: Callable) -> dict:
         with self.lock:
             self.going[errand.destination] += 1
             self.most = max(self.most, sum(self.going.values()))
@@ -66,8 +67,49 @@ def test_limits(parallel, each, destinations, most, most_of_one) -> None:
     assert all(told["started"] <= told["finished"] for told in found)
 
 
+@pytest.mark.parametrize(("parallel", "each"), [(2, 2), (4, 1)])
+def test_one_that_is_only_looked_at_holds_up_no_other(parallel, each) -> None:
+    begun = {name: threading.Event() for name in ("c0", "c1", "c2")}
+
+    def move(errand: Errand, watching: Callable) -> dict:
+        begun[errand.name].set()
+        watching()
+        assert all(other.wait(WAIT) for other in begun.values()), "a move waits for one that is only looked at"
+        return {}
+
+    found = Evacuation(Terms(parallel, each), move).run(errands(*"aaa"))
+    assert [told["state"] for told in found] == ["moved"] * 3
+
+
+def test_one_after_the_other_is_over_before_the_next_begins() -> None:
+    over: list[str] = []
+
+    def move(errand: Errand, watching: Callable) -> dict:
+        watching()
+        time.sleep(0.05)
+        assert over == [f"c{number}" for number in range(errand.place)]
+        over.append(errand.name)
+        return {}
+
+    found = Evacuation(Terms(1, 1), move).run(errands(*"aba"))
+    assert [told["state"] for told in found] == ["moved"] * 3
+
+
+def test_failure_of_one_that_is_only_looked_at_ends_it_too() -> None:
+    def move(errand: Errand, watching: Callable) -> dict:
+        watching()
+        if errand.place == 0:
+            raise FerryError("It has ended.")
+        time.sleep(0.2)
+        return {}
+
+    found = Evacuation(Terms(2, 2), move).run(errands(*("a" * 12)))
+    states = [told["state"] for told in found]
+    assert states[0] == "failed" and states[-1] == "skipped"
+
+
 def refused(*names: str):
-    def move(errand: Errand) -> dict:
+    def move(errand: Errand, _watching: Callable) -> dict:
         if errand.name in names:
             raise FerryError("No.", location="source")
         return {"changed": True}
@@ -91,7 +133,7 @@ def test_failures_that_are_allowed_do_not() -> None:
 
 
 def test_defect_in_a_move_is_told_and_ends_nothing_else() -> None:
-    def move(errand: Errand) -> dict:
+    def move(errand: Errand, _watching: Callable) -> dict:
         return {} if errand.name == "c1" else {}["absent"]
 
     found = Evacuation(Terms(max_failures=9), move).run(errands("a", "a"))
@@ -107,7 +149,7 @@ def test_none_begins_when_the_time_is_over() -> None:
 
 
 def test_signal_lets_what_goes_on_come_to_its_end() -> None:
-    def move(errand: Errand) -> dict:
+    def move(errand: Errand, _watching: Callable) -> dict:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)
         return {}
