@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import ALIKE, borrowed
-from helpers import SCRATCH, Box, Node, Result, wait_until
+from helpers import SCRATCH, Box, Json, Node, Result, wait_until
 from road import OPTIONS, PUBLIC_KEYS
 
 THIRD = "node1"
@@ -83,6 +83,12 @@ def counters(node: Node, number: int) -> list[Box]:
     return [node.start("counter") for _number in range(number)]
 
 
+def counts_until(move: Json) -> float:
+    """When it was left to be looked at again."""
+    before = sum(took for phase, took in move["phases"].items() if phase not in ("verify", "commit"))
+    return float(move["started"] + before / 1000)
+
+
 def test_several_move_at_once_and_count_on(roads: Roads) -> None:
     boxes = counters(roads.source, 6)
     to = dict.fromkeys((box.name for box in boxes), ALIKE[1])
@@ -97,7 +103,7 @@ def test_several_move_at_once_and_count_on(roads: Roads) -> None:
     moves = done.values["moves"]
     assert [move["name"] for move in moves] == [box.name for box in boxes]
     assert all(move["downtime_ms"] > 0 and move["bytes"] > 0 for move in moves)
-    overlapping = max(sum(a["started"] <= b["started"] < a["finished"] for a in moves) for b in moves)
+    overlapping = max(sum(a["started"] <= b["started"] < counts_until(a) for a in moves) for b in moves)
     assert overlapping == 3
     again = roads.evacuate(to, parallel=3)
     assert not again.changed and set(states(again).values()) == {"moved"}
