@@ -72,7 +72,8 @@ options:
   parallel:
     description:
       - How many containers move at once. One that runs on its destination and is only looked at again, half a second
-        later, does not count any more, unless this is V(1).
+        later, does not count any more, unless this is V(1). If its process has ended by then, it comes back beside the
+        moves that have begun since, and no further one begins if O(max_failures) is exceeded.
     type: int
     default: 2
   parallel_per_destination:

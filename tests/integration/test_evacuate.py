@@ -122,6 +122,36 @@ def test_failure_keeps_others_from_beginning(roads: Roads) -> None:
     boxes[2].counts_on()
 
 
+HOMESICK = """
+import sys, time
+home = open("/where").read()
+while open("/where").read() == home:
+    time.sleep(0.01)
+time.sleep(0.25)
+sys.exit(3)
+"""
+"""Ends anywhere but on the source, while it is only looked at again there."""
+
+
+def test_one_that_ends_while_others_have_begun_goes_on_at_home(roads: Roads) -> None:
+    for node in (roads.source, *roads.destinations.values()):
+        node.sh(f"echo {node.name} >{SCRATCH}/where")
+    flags = ("-v", f"{SCRATCH}/where:/where:ro", "--entrypoint", "python3")
+    homesick = roads.source.start("keeper", *flags, command=("-c", HOMESICK))
+    boxes = counters(roads.source, 8)
+    names = [homesick.name, *(box.name for box in boxes)]
+    result = roads.evacuate(dict.fromkeys(names, ALIKE[1]), parallel=2, parallel_per_destination=2)
+    told = states(result)
+    assert result.failed and told[homesick.name] == "failed" and "ended with 3" in result.msg, result.msg
+    assert result.values["moves"][0]["location"] == "source"
+    assert homesick.status == "running"
+    assert homesick.name not in roads.destinations[ALIKE[1]].names()
+    assert list(told.values())[-1] == "skipped"
+    for box in boxes:
+        (roads.there(box, ALIKE[1]) if told[box.name] == "moved" else box).counts_on()
+    assert roads.source.journal() == ""
+
+
 def test_rollback_brings_back_what_has_moved(roads: Roads) -> None:
     boxes = counters(roads.source, 3)
     names = [box.name for box in boxes]
