@@ -225,7 +225,10 @@ class _Plain:
 
 @dataclass
 class Contents:
-    """What was seen while an archive went by."""
+    """What was seen while an archive went by.
+
+    :param linked: a link of ours stands for CRIU's images, which are not in it.
+    """
 
     documents: dict[str, t.Any] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -234,6 +237,7 @@ class Contents:
     volume_roots: dict[str, str] = field(default_factory=dict)
     devices: list[str] = field(default_factory=list)
     noted: int = 0
+    linked: bool = False
 
     @property
     def config(self) -> dict[str, t.Any]:
@@ -291,7 +295,7 @@ class Contents:
         directory = "pre-checkpoint" if self.is_pre_checkpoint else "checkpoint"
         needed = ["config.dump", "spec.dump"]
         # Pre-dumps have no inventory of their own in older CRIU.
-        needed += [] if self.is_pre_checkpoint else [f"{directory}/inventory.img"]
+        needed += [] if self.is_pre_checkpoint or self.linked else [f"{directory}/inventory.img"]
         missing = [name for name in needed if name not in (self.documents if name.endswith(".dump") else self.sizes)]
         if missing:
             raise ArchiveError(f"The archive is not a whole checkpoint: it has no {', '.join(missing)}.")
@@ -510,6 +514,7 @@ def rewritten(
     previous: Reader | None = None,
     limits: Limits = NO_LIMITS,
     witness: Witness | None = None,
+    link: str | None = None,
 ) -> Iterator[bytes]:
     """Pass a checkpoint on as an uncompressed tar, with what podman leaves to us put right.
 
@@ -521,6 +526,7 @@ def rewritten(
     :param ignore_volumes: leave out the volumes, which podman's API always exports.
     :param previous: a pre-checkpoint whose pages go along.
     :param witness: sees every member as it is passed on, but for those of ``previous``.
+    :param link: what a link in the place of CRIU's images shall lead to, wherever it led before.
     :raises ArchiveError: if a source is damaged or cut short, or holds what must not reach podman.
     """
 
@@ -530,6 +536,10 @@ def rewritten(
     lint = Lint(limits)
     extra = additions if additions is not None and additions.paths else None
     for member in members(source):
+        if link is not None and _is_link(member):
+            contents.linked = True
+            yield from passed(_link_to(link), ())
+            continue
         lint.member(member.info)
         if ignore_volumes and member.name.split("/", 1)[0] == "volumes":
             continue
@@ -560,6 +570,16 @@ def rewritten(
     if previous is not None:
         yield from _previous(previous, limits, contents)
     yield END
+
+
+def _is_link(member: Member) -> bool:
+    return member.name == "checkpoint" and member.info.issym()
+
+
+def _link_to(target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo("checkpoint")
+    info.type, info.linkname, info.mode = tarfile.SYMTYPE, target, 0o777
+    return info
 
 
 def _previous(source: Reader, limits: Limits, contents: Contents) -> Iterator[bytes]:

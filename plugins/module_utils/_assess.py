@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of, shared_here
 from ansible_collections.ferry.podman.plugins.module_utils._restore import gather_facts
+from ansible_collections.ferry.podman.plugins.module_utils._thin import Conditions, NotThin, Plan, plan
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots
 
 
@@ -36,7 +38,8 @@ class MoveRequest:
 
     :param method: live or cold.
     :param tcp: auto, established, close or none.
-    :param transfer: stream, registry or relay.
+    :param transfer: auto, thin, stream, registry or relay.
+    :param compress: auto, zstd or none; what a thin move does with the memory.
     :param registry: host, port and path in a registry, for that transfer.
     :param access: how to talk to it.
     :param image_transfer: stream, pull or never; how the destination gets the base image if it lacks it.
@@ -51,7 +54,8 @@ class MoveRequest:
 
     method: str = "live"
     tcp: str = "auto"
-    transfer: str = "stream"
+    transfer: str = "auto"
+    compress: str = "auto"
     registry: str = ""
     access: RegistryAccess = field(default_factory=RegistryAccess)
     image_transfer: str = "stream"
@@ -132,6 +136,7 @@ class Assessment:
             *([] if self.request.ignore_volumes else self._volume_findings()),
             *_verdicts.move_findings(self._move_facts(found.image_present), self.request.verdict_options),
             *(_compat.registry_losses(self.container) if self.request.transfer == "registry" else []),
+            *self._thin_findings(),
         ]
 
     @cached_property
@@ -142,6 +147,38 @@ class Assessment:
     @cached_property
     def estimate(self) -> Estimate:
         """What the move will carry, and for how long the container will stand still."""
+        return self._weight.beside(self.request.bandwidth) if isinstance(self.thin, Plan) else self._weight
+
+    @cached_property
+    def thin(self) -> Plan | NotThin:
+        """Where the memory is to lie in a thin move, or why there is none."""
+        here, there = self.source, self.destination
+        try:
+            return plan(
+                Conditions(
+                    transfer=self.request.transfer,
+                    memory=self._weight.memory,
+                    straight=here.client.transport.is_local
+                    and os.geteuid() == 0
+                    and there.client.transport.forward is not None,
+                    keep_source=self.request.keep_source,
+                    here=here.host,
+                    there=there.host,
+                    facts_here=here.facts,
+                    facts_there=there.facts,
+                )
+            )
+        except NotThin as reason:
+            return reason
+
+    def give_up_thin(self, reason: NotThin) -> list[_compat.Finding]:
+        """Go on without; what speaks against it then."""
+        self.thin = reason
+        self.__dict__.pop("estimate", None)
+        return list(_verdicts.space_findings(self._move_facts(True), self.request.verdict_options))
+
+    @cached_property
+    def _weight(self) -> Estimate:
         return estimate(
             self.source.client,
             self.container,
@@ -149,6 +186,10 @@ class Assessment:
             ignore_volumes=self.request.ignore_volumes,
             bandwidth=self.request.bandwidth,
         )
+
+    def _thin_findings(self) -> list[_compat.Finding]:
+        wanted = self.request.transfer == "thin"
+        return _compat.thin_findings(str(self.thin)) if wanted and isinstance(self.thin, NotThin) else []
 
     def _move_facts(self, image_present: bool) -> _verdicts.MoveFacts:
         there, container = self.destination, self.container
@@ -168,6 +209,7 @@ class Assessment:
             guarded=self.tcp == "established" and bool(self.guarded[1]),
             image_present=image_present,
             published=_verdicts.published_ports(container, self.request.publish),
+            beside=self.estimate.memory if isinstance(self.thin, Plan) else 0,
         )
 
     def checkpointer(self) -> Checkpointer:

@@ -43,6 +43,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     LibpodClient,
     RestartPolicy,
     RestoreOptions,
+    Stream,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import freeze_orphan, wait_for_runtime
@@ -276,6 +277,8 @@ class Checkpointer:
         *,
         fix_addresses: bool = False,
         witness: Witness | None = None,
+        around: t.Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        link: str | None = None,
     ) -> Iterator[bytes]:
         """Checkpoint, and return the archive as a tar that is made as it goes: whole, or it raises.
 
@@ -284,12 +287,17 @@ class Checkpointer:
         :param policy: the restart policy that the restored container shall have.
         :param fix_addresses: for a restore from an image, which would give it others.
         :param witness: sees the members as they are in the archive.
+        :param around: is entered for each try of the dump.
+        :param link: see ``rewritten``.
         """
         networks = container.networks if fix_addresses else {}
         request, options = self.request, self.request.options
-        stream = retried(
-            self.client, container, request.retries, lambda: self.client.export_checkpoint(container, options)
-        )
+
+        def dump() -> Stream:
+            with around():
+                return self.client.export_checkpoint(container, options)
+
+        stream = retried(self.client, container, request.retries, dump)
         with stream, spool:
             additions = None
             if not options.ignore_rootfs and not options.pre_checkpoint:
@@ -302,6 +310,7 @@ class Checkpointer:
                 change_config=lambda config: with_addresses(_restorable_config(config, policy), networks),
                 ignore_volumes=request.ignore_volumes,
                 witness=witness,
+                link=link,
             )
 
 

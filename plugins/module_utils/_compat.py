@@ -880,6 +880,30 @@ def health_timer_findings(name: str, reason: str) -> list[Finding]:
     ]
 
 
+def thin_findings(reason: str) -> list[Finding]:
+    """A thin move was asked for, and there can be none."""
+    return [
+        Finding(
+            "not_thin",
+            f"The memory cannot go beside the archive: {reason}",
+            "Leave out transfer: what is possible is found out then.",
+        )
+    ]
+
+
+def pages_findings(name: str, reason: str) -> list[Finding]:
+    """Memory of a container that has moved, in a directory that could not be removed."""
+    return [
+        Finding(
+            "pages_left",
+            f"The container {name} runs on the destination, and a copy of its memory is left: {reason}",
+            "Remove the directory of its ID in /run/ferry.podman, or in ferry.podman beside podman's storage, on the "
+            "host that is named.",
+            severity="warning",
+        )
+    ]
+
+
 def registry_findings(where: str, reference: str, reason: str) -> list[Finding]:
     """A registry that one of the two hosts cannot use.
 

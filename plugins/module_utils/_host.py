@@ -56,7 +56,7 @@ PROBE = "; ".join(
         "echo @criu",
         "criu --version",
         "echo @programs",
-        "for p in criu crun runc nft; do command -v $p; done",
+        "for p in criu crun runc nft zstd; do command -v $p; done",
         "echo @disks",
         "timeout 9 df -kPl | grep -v /overlay",
         "echo @tcp",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 import typing as t
 from dataclasses import asdict, dataclass, field, replace
@@ -55,6 +56,7 @@ class Entry:
     :param ran: IDs of those that ran on the source before a cold move; others are not started.
     :param members: names of the containers that move as one, by their IDs, in the order in which they start.
     :param pod: name of the pod that they make up; the ID is the pod's then.
+    :param thin: its memory lies beside the archive, in a directory of its own on each host.
     """
 
     id: str
@@ -81,6 +83,7 @@ class Entry:
     ran: list[str] = field(default_factory=list)
     members: dict[str, str] = field(default_factory=dict)
     pod: str = ""
+    thin: bool = False
     version: int = VERSION
 
     @classmethod
@@ -105,6 +108,7 @@ class Journal:
         self._directory = directory
         self.path = os.path.join(directory, f"{container_id}.json")
         self.entry: Entry | None = None
+        self._lock = threading.RLock()
 
     def load(self) -> Entry | None:
         """What an earlier run left.
@@ -137,11 +141,12 @@ class Journal:
         :param changes: of other fields of the entry.
         :raises FerryError: if it cannot be written; the phase must not begin then.
         """
-        self._write(replace(self._current(), phase=phase, phase_begun=time.time(), **changes), durable=True)
+        with self._lock:
+            self._write(replace(self._current(), phase=phase, phase_begun=time.time(), **changes), durable=True)
 
     def note(self, **changes: t.Any) -> None:
         """Tell how far it is. Never raises: a move must not end because of that."""
-        with contextlib.suppress(FerryError):
+        with contextlib.suppress(FerryError), self._lock:
             self._write(replace(self._current(), **changes), durable=False)
 
     def close(self) -> None:

@@ -49,6 +49,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RestartPolicy,
     RestoreOptions,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._pages import keep_on_disk, remove_here, remove_there
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
 from ansible_collections.ferry.podman.plugins.module_utils._provision import (
     bring_image,
@@ -56,8 +57,9 @@ from ansible_collections.ferry.podman.plugins.module_utils._provision import (
     remove_networks,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._registry import Reference, RegistryCarrier
-from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer
+from ansible_collections.ferry.podman.plugins.module_utils._restore import Restorer, name_base
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import drop_hold, hold, settle
+from ansible_collections.ferry.podman.plugins.module_utils._thin import NotThin, Plan, Thin
 from ansible_collections.ferry.podman.plugins.module_utils._transport import same_service
 
 PATIENCE = 30.0
@@ -112,6 +114,7 @@ class Migration:
             destination.client, container.id, container.name, container.image_id, lambda: unpacks(destination, journal)
         )
         self.carrier = self._registry_carrier()
+        self.thin: Thin | None = None
         self.ending = Ending(source, destination, self.arrival, journal, checkpoint_options(self.tcp), request)
 
     def assess(self, *, rehearse: bool = False) -> list[_compat.Finding]:
@@ -127,7 +130,8 @@ class Migration:
 
     def planned(self) -> Json:
         """What is known of the move before it begins."""
-        return {"container": described_container(self.container), "tcp": self.tcp, "method": "live", "findings": []}
+        known = {"container": described_container(self.container), "tcp": self.tcp, "method": "live"}
+        return {**known, **self._way(), "findings": []}
 
     def run(self) -> Json:
         """Move it, and return what the module returns.
@@ -137,7 +141,10 @@ class Migration:
         self._prepare()
         with uninterrupted():
             guard = self._guard()
-            arrived, downtime = self._carried(guard)
+            try:
+                arrived, downtime = self._carried(guard)
+            finally:
+                self._end_thin()
             findings = [*arrived.pop("findings"), *self._after(guard)]
         return {
             "container": arrived,
@@ -146,8 +153,20 @@ class Migration:
             "phases": self.progress.phases,
             "tcp": self.tcp,
             "method": "live",
+            **self._way(),
             "findings": findings,
         }
+
+    def _way(self) -> Json:
+        """How the memory goes, and why so."""
+        planned = self.assessment.thin
+        if isinstance(planned, Plan):
+            used = self.thin.compression if self.thin is not None else None
+            return {"transfer": "thin", "transfer_reason": planned.reason, "compression": used}
+        wanted = self.request.transfer
+        if wanted in ("auto", "thin"):
+            wanted = "stream" if self.source.client.transport.is_local else "relay"
+        return {"transfer": wanted, "transfer_reason": str(planned), "compression": "none"}
 
     def _prepare(self) -> None:
         """Have everything on the destination that can be there before the freeze."""
@@ -165,6 +184,7 @@ class Migration:
                 addresses=addresses,
                 keep_source=self.request.keep_source,
                 expected=self.assessment.expected,
+                thin=isinstance(self.assessment.thin, Plan),
             )
         )
         here, there = self.source.client, self.destination.client
@@ -173,9 +193,39 @@ class Migration:
                 bring_image(here, there, self.subject, self.request.image_transfer)
                 made = make_networks(here, there, self._networks_to_make())
                 self.journal.enter("prepare", networks=made)
+                name_base(there, self.subject, self._doing)
+                self._prepare_thin()
         except FerryError:
+            self._end_thin()
+            self.ending.remove_pages(self.container)
             self.journal.close()
             raise
+
+    def _prepare_thin(self) -> None:
+        """Have room and channels for the memory on both hosts, or go on without.
+
+        :raises FerryError: if it was to be thin, or the archive does not fit either.
+        """
+        planned, facts = self.assessment.thin, self.destination.facts
+        if not isinstance(planned, Plan):
+            return
+        here, there, memory = self.source.client, self.destination.client, self.assessment.estimate.memory
+        zstd = facts is not None and "zstd" in facts.programs
+        thin = Thin(here, there, self.container, planned, self.request.compress, memory, self.progress, zstd_there=zstd)
+        try:
+            thin.prepare()
+        except NotThin as reason:
+            self.ending.remove_pages(self.container)
+            if self.request.transfer == "thin":
+                _compat.refuse_blockers(self._doing, _compat.thin_findings(str(reason)))
+            _compat.refuse_blockers(self._doing, self.assessment.give_up_thin(reason))
+            self.journal.enter("prepare", thin=False)
+            return
+        self.thin = thin
+
+    def _end_thin(self) -> None:
+        if self.thin is not None:
+            self.thin.close()
 
     def _registry_carrier(self) -> RegistryCarrier | None:
         """Each move has a tag of its own."""
@@ -260,6 +310,8 @@ class Migration:
 
             def whole() -> None:
                 # podman acts on an archive when it has seen its end, which is sent when this returns.
+                if self.thin is not None:
+                    self.thin.finish()
                 phases.close()
                 phases.enter_context(self._restoring(guard))
 
@@ -299,12 +351,19 @@ class Migration:
 
     def _restorer(self) -> Restorer:
         there, request = self.destination, _compat.RestoreRequest()
-        return Restorer(there.client, there.host, self._restore_options(), request)
+        return Restorer(there.client, there.host, self._restore_options(), request, base_named=True)
 
     def _frozen(self, policy: RestartPolicy, contents: Contents) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
+        thin = self.thin
         chunks = self.assessment.checkpointer().export(
-            self.container, contents, self._spool(), policy, fix_addresses=self.carrier is not None
+            self.container,
+            contents,
+            self._spool(),
+            policy,
+            fix_addresses=self.carrier is not None,
+            around=thin.dump if thin is not None else contextlib.nullcontext,
+            link=thin.images_there if thin is not None else None,
         )
         first = next(chunks)
 
@@ -331,6 +390,8 @@ class Migration:
                 verify(self.destination.client, self.container.id, self.request, guard.remove)
 
     def _returned(self, error: Exception) -> MigrationFailed:
+        # Before anything else is written where the pages lie.
+        self._end_thin()
         if self._stage is Stage.THERE:
             try:
                 self.ending.remove_from_destination()
@@ -397,7 +458,7 @@ class Ending:
         with contextlib.suppress(FerryError):
             now = self.source.client.find_container(container.id)
         if now is None or not now.running:
-            return False, f"{outcome} The next run of this move tries it again."
+            return False, f"{outcome}{self._kept_on_disk(container)} The next run of this move tries it again."
         return True, outcome + self._cleaned_up(now)
 
     @contextlib.contextmanager
@@ -418,6 +479,8 @@ class Ending:
         entry = self.journal.entry
         try:
             settle(self.source.client, container)
+            if entry is not None and entry.thin:
+                remove_here(self.source.client, self.source.host, container.id, container)
             if entry is not None and same_service(entry.destination, self.destination.client.transport.url):
                 left = self.destination.client.transport.again_if_lost(lambda: self._cleaned_up_there(entry))
                 if left:
@@ -435,20 +498,54 @@ class Ending:
             with contextlib.suppress(FerryError):
                 side.client.remove_image(entry.carried if entry is not None else "")
 
+    def remove_pages(self, container: Container | None) -> None:
+        """Have no copy of the memory beside podman's own left on either host, once nothing can need it.
+
+        :param container: on the source, if it is still there.
+        :raises FerryError: if something stays.
+        """
+        entry = self.journal.entry
+        if entry is None or not entry.thin:
+            return
+        remove_here(self.source.client, self.source.host, self.arrival.id, container)
+        if same_service(entry.destination, self.destination.client.transport.url):
+            self._remove_pages_there(entry)
+
+    def _remove_pages_there(self, entry: Entry) -> None:
+        if entry.thin:
+            remove_there(self.destination.client, self.destination.host, self.arrival.id)
+
+    def _kept_on_disk(self, container: Container | None) -> str:
+        """Have a memory that nothing runs with outlive a reboot; what to say of it."""
+        entry = self.journal.entry
+        if container is None or entry is None or not entry.thin:
+            return ""
+        return keep_on_disk(self.source.client, self.source.host, container)
+
     def _cleaned_up_there(self, entry: Entry) -> str:
         remove_networks(self.destination.client, entry.networks)
         if entry.phase not in BEGUN_THERE:
+            self._remove_pages_there(entry)
             return ""
         if not self.arrival.lift(PATIENCE, self._pending_until()):
             return (
                 f" The destination may still be unpacking the archive, so a container {entry.name} that is never "
                 "started holds its name there; the next run removes it."
             )
+        self._remove_pages_there(entry)
         # podman makes them before the container, and leaves them when it is killed.
         for name in entry.made_volumes:
             with contextlib.suppress(FerryError):
                 self.destination.client.remove_volume(name)
         return ""
+
+    def _pages_left(self) -> list[_compat.Finding]:
+        """Remove the memory's copies; that cannot fail a move that is over."""
+        try:
+            self.remove_pages(None)
+        except FerryError as error:
+            return _compat.pages_findings(self.arrival.name, str(error))
+        return []
 
     def _pending_until(self) -> float:
         """When a restore that was sent must be over, in seconds since the epoch."""
@@ -461,9 +558,12 @@ class Ending:
 
         :param remedy: what can be done about just this.
         """
-        name = self.arrival.name
+        name, container = self.arrival.name, None
+        with contextlib.suppress(FerryError):
+            container = self.source.client.find_container(self.arrival.id)
+        kept = self._kept_on_disk(container)
         return MigrationFailed(
-            f"{why} Nothing was started on the source, because it may run there. Its checkpoint is kept.",
+            f"{why} Nothing was started on the source, because it may run there. Its checkpoint is kept.{kept}",
             remedy=remedy
             or "Run this again when the destination answers: it finds out and goes on. If the destination is lost "
             f"for ever: podman_restore here, name={name} tcp_established=true file_locks=true.",
@@ -516,7 +616,7 @@ class Ending:
                 self.remove_moved_volumes([] if self.request.ignore_volumes else container.volumes)
             self.remove_carried()
             # Before the journal is closed: a run that is killed in between would leave the container paused.
-            findings = self.health_findings()
+            findings = [*self._pages_left(), *self.health_findings()]
             self.journal.close()
         except FerryError as error:
             raise MigrationFailed(

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import typing as t
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,9 @@ class Progress:
     bandwidth: int | None = None
     phases: dict[str, int] = field(default_factory=dict)
     sent: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _noted: float = 0.0
+    _free_at: float = 0.0
 
     @contextlib.contextmanager
     def phase(self, name: str, **changes: t.Any) -> Iterator[None]:
@@ -57,21 +61,29 @@ class Progress:
 
     def counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Pass them on at the rate that is allowed."""
-        begun = noted = time.monotonic()
-        before = self.sent
         for chunk in chunks:
             yield chunk
-            self.sent += len(chunk)
-            now = time.monotonic()
-            if now - noted > NOTED_EVERY:
-                self.journal.note(sent=self.sent)
-                noted = now
-            self._slow_down(self.sent - before, now - begun)
+            self.passed(len(chunk))
 
-    def _slow_down(self, sent: int, elapsed: float) -> None:
-        if self.bandwidth:
-            ahead = sent / self.bandwidth - elapsed
-            while ahead > 0:
-                time.sleep(min(ahead, LONGEST_PAUSE))
-                self.journal.note(sent=self.sent)
-                ahead -= LONGEST_PAUSE
+    def passed(self, size: int) -> None:
+        """Count bytes that have gone, and wait where that was too fast; all threads of a move share the rate."""
+        now = time.monotonic()
+        with self._lock:
+            self.sent += size
+            ahead = self._ahead(size, now)
+            notes = now - self._noted > NOTED_EVERY
+            if notes:
+                self._noted = now
+        if notes:
+            self.journal.note(sent=self.sent)
+        while ahead > 0:
+            time.sleep(min(ahead, LONGEST_PAUSE))
+            self.journal.note(sent=self.sent)
+            ahead -= LONGEST_PAUSE
+
+    def _ahead(self, size: int, now: float) -> float:
+        """Seconds by which this was too early."""
+        if not self.bandwidth:
+            return 0.0
+        self._free_at = max(self._free_at, now) + size / self.bandwidth
+        return self._free_at - now

@@ -82,6 +82,7 @@ class Recovery:
         container = self.source.client.find_container(self.entry.id)
         if container is not None and container.running:
             settle(self.source.client, container)
+        self._ending().remove_pages(container)
         if self._same_destination():
             remove_networks(self.destination.client, self.entry.networks)
         self.journal.close()
@@ -100,6 +101,7 @@ class Recovery:
 
     def _lost_in_a_reboot(self, container: Container) -> None:
         settle(self.source.client, container)
+        self._ending().remove_pages(container)
         self.journal.close()
         raise self._failed(
             "The host stopped before its memory had been written, so that is lost as with any stop. It was not "
@@ -191,6 +193,7 @@ class Recovery:
         if not self.entry.keep_source:
             # The container is removed before its volumes.
             self._ending().remove_moved_volumes(self.entry.volumes)
+        self._ending().remove_pages(None)
         self._ending().health_findings()
         self.journal.close()
         return there

@@ -19,7 +19,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json, 
 # Must be kept in sync with doc_fragments/_move.py.
 MOVE: Json = {
     "tcp": {"type": "str", "choices": ["auto", "established", "close", "none"], "default": "auto"},
-    "transfer": {"type": "str", "choices": ["stream", "relay", "registry"], "default": "stream"},
+    "transfer": {"type": "str", "choices": ["auto", "thin", "stream", "relay", "registry"], "default": "auto"},
+    "compress": {"type": "str", "choices": ["auto", "zstd", "none"], "default": "auto"},
     "registry": {"type": "str"},
     "registry_tls_verify": {"type": "bool"},
     "registry_username": {"type": "str"},
@@ -55,6 +56,7 @@ def request_of(params: Json, conceal: t.Callable[[str], None]) -> MoveRequest:
         method=params.get("method") or "live",
         tcp=params["tcp"],
         transfer=params["transfer"],
+        compress=params["compress"],
         registry=params["registry"] or "",
         access=_access(params, conceal),
         image_transfer=params["image_transfer"],

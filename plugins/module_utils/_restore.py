@@ -217,12 +217,14 @@ class Restorer:
     """Restores on one host with one set of options.
 
     :param options: its name is filled in from the new names.
+    :param base_named: see ``name_base``; it has been done before.
     """
 
     client: LibpodClient
     host: HostInfo
     options: RestoreOptions
     request: _compat.RestoreRequest
+    base_named: bool = False
 
     def narrowed(self, new_names: list[str] | None) -> Restorer:
         """The same for fewer new names: those that run already are not to be compared."""
@@ -305,7 +307,8 @@ class Restorer:
         name = new_name or subject.id
         answer: Json = {}
         upload = Upload(chunks, whole)
-        name_base(self.client, subject, doing)
+        if not self.base_named:
+            name_base(self.client, subject, doing)
         with nothing_left_behind(self.client, name, volumes, doing, upload):
             answer = self.client.import_checkpoint(upload, self._options(new_name), doing)
         return self._arrived(name, answer, contents, doing)

@@ -237,12 +237,14 @@ class SshForward:
         self._remove_abandoned()
         self._dir, self._lock = _locked_directory()
         self.socket = os.path.join(self._dir, "libpod")
+        self._ciphers: list[str] = []
 
     def open(self) -> None:
         """Connect and forward; when this returns, the socket is there.
 
         :raises TransportError: with what ssh said.
         """
+        self._ciphers = self._quick_ciphers()
         forward = f"{self.socket}:{self._endpoint.path}"
         arguments = ["-f", "-N", "-M", "-o", f"ControlPersist={self._idle_exit}", "-L", forward]
         code, said = self._ssh([*arguments, *self._target()], CONNECT_TIMEOUT * 2)
@@ -252,6 +254,19 @@ class SshForward:
                 f"ssh to {self._endpoint.host} for {self._endpoint.path} failed: {said or f'exit status {code}'}.",
                 remedy=remedy_of(said),
             )
+
+    def _quick_ciphers(self) -> list[str]:
+        """The option that has ssh try first, of the ciphers that it is set to, those that the processor does itself.
+
+        Two or three times as fast as OpenSSH's own first choice.
+        """
+        if not _processor_does_aes():
+            return []
+        code, said = self._ssh(["-G", *self._target()], CONNECT_TIMEOUT)
+        found = [line.split(" ", 1)[1] for line in said.splitlines() if line.startswith("ciphers ")]
+        if code != 0 or len(found) != 1:
+            return []
+        return [f"Ciphers={','.join(quick_first(found[0].split(',')))}"]
 
     def _jump_said(self) -> str:
         """Why the jump host does not let it through; ssh drops what a ProxyCommand says."""
@@ -271,6 +286,24 @@ class SshForward:
         if code != 0:
             raise TransportError(f"{command!r} on {self._endpoint.host} failed: {said or f'exit status {code}'}.")
         return said
+
+    def begin(self, command: str, said: t.IO[bytes]) -> subprocess.Popen[bytes]:
+        """Begin a command on the other host over the same connection; it reads from a pipe and answers into one.
+
+        :param said: a file for what it, or ssh, says of errors.
+        :raises TransportError: if ssh cannot be started.
+        """
+        try:
+            return subprocess.Popen(
+                ["ssh", *self._target(), command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise TransportError(f"ssh could not be started: {error}.") from error
 
     def close(self) -> None:
         """End the connection and remove its sockets; never raises, also when it has been closed before."""
@@ -304,6 +337,7 @@ class SshForward:
             f"ControlPath={self._dir}/control",
             "ExitOnForwardFailure=yes",
             "StreamLocalBindMask=0177",
+            *self._ciphers,
         ]
         if self._way.jump is not None:
             options.append(f"ProxyCommand={self._way.proxy_command(self._way.jump)}")
@@ -328,6 +362,18 @@ class SshForward:
                 raise TransportError(f"ssh could not be started: {error}.") from error
             output.seek(0)
             return done.returncode, output.read(MOST_OUTPUT).decode(errors="replace").strip()
+
+
+def quick_first(ciphers: list[str]) -> list[str]:
+    """The same ciphers, AES-GCM before the others."""
+    return sorted(ciphers, key=lambda cipher: "-gcm@" not in cipher)
+
+
+def _processor_does_aes() -> bool:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        lines = (line for line in file if line.startswith(("flags", "Features")))
+        return "aes" in next(lines, "").split()
+    return False
 
 
 def _locked_directory() -> tuple[str, int]:

@@ -52,6 +52,7 @@ class MoveFacts:
     :param guarded: whether a guard keeps connections from being reset.
     :param image_present: whether the destination has the image.
     :param published: the ports that the container will have on its host.
+    :param beside: bytes that go beside the archive, and that podman writes to no disk.
     """
 
     container: Container
@@ -68,6 +69,7 @@ class MoveFacts:
     guarded: bool = False
     image_present: bool = True
     published: tuple[Listener, ...] = ()
+    beside: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def move_findings(facts: MoveFacts, options: MoveOptions) -> list[Finding]:
         *_port_findings(facts),
         *_connection_findings(facts),
         *_content_findings(facts, options),
-        *_space_findings(facts, options),
+        *space_findings(facts, options),
         *_time_findings(facts, options),
     ]
 
@@ -569,12 +571,13 @@ def _image_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]
         )
 
 
-def _space_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]:
+def space_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]:
+    """Room on the disks of both hosts, and memory on the destination."""
     weight, there = facts.estimate, facts.there
-    copied = weight.files + weight.volumes
+    archive, copied = weight.archive - facts.beside, weight.files + weight.volumes
     # CRIU's images and tars of the files beside the container, and the whole archive where podman spools.
-    yield from _disk_findings("source", facts.source, facts.here, weight.archive, weight.archive)
-    yield from _disk_findings("destination", facts.destination, there, weight.archive + copied, weight.archive)
+    yield from _disk_findings("source", facts.source, facts.here, archive, archive)
+    yield from _disk_findings("destination", facts.destination, there, archive + copied, archive)
     if there is not None and there.memory is not None and there.memory < weight.memory:
         enough_with_swap = there.memory + there.swap >= weight.memory
         yield Finding(

@@ -13,10 +13,12 @@ from helpers import SCRATCH, Box, Node, Result
 
 from ansible_collections.ferry.podman.plugins.module_utils._guard import COMMAND
 from ansible_collections.ferry.podman.plugins.module_utils._host import PROBE
+from ansible_collections.ferry.podman.plugins.module_utils._receive import RECEIVE
 
 PUBLIC_KEYS = "/root/.ssh/authorized_keys"
 ALLOWED = (
-    f"case $SSH_ORIGINAL_COMMAND in '{COMMAND}'|'{PROBE}'|'crun delete --force '*) eval $SSH_ORIGINAL_COMMAND; esac"
+    f"case $SSH_ORIGINAL_COMMAND in '{COMMAND}'|'{PROBE}'|'{RECEIVE}'|'crun delete --force '*) "
+    r"eval \"$SSH_ORIGINAL_COMMAND\"; esac"
 )
 OPTIONS = f'restrict,port-forwarding,command="{ALLOWED}"'
 

@@ -1,0 +1,129 @@
+# Copyright: the ferry.podman contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: nothing here is an interface for others.
+
+"""Where CRIU's images of a container lie while they are no part of an archive: in memory, or on podman's disk.
+
+``checkpoint`` in the container's own directory is a link to them then. podman, the runtime and CRIU follow it, and
+podman exports the link alone; on removing a checkpoint it removes the link, so what it leads to is ours to remove.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._receive import MEMORY, Receiver
+
+NAME = "ferry.podman"
+
+
+def disk_of(host: HostInfo) -> str:
+    """The place for images on the disk that podman keeps containers on: beside its storage."""
+    return os.path.join(os.path.dirname(host.graph_root.rstrip("/")), NAME)
+
+
+def places_of(host: HostInfo) -> list[str]:
+    """Where images can be, the better place first."""
+    return [MEMORY, disk_of(host)]
+
+
+def images_in(place: str, ident: str) -> str:
+    return os.path.join(place, ident, "checkpoint")
+
+
+def link_of(container: Container) -> str | None:
+    """The path in the container's own directory that podman has its checkpoint written to."""
+    return os.path.join(container.bundle, "checkpoint") if container.bundle else None
+
+
+def is_ours(link: str | None, ident: str) -> bool:
+    """Whether a path is a link to images of ours."""
+    if link is None or not os.path.islink(link):
+        return False
+    return os.readlink(link).endswith(f"/{NAME}/{ident}/checkpoint")
+
+
+def put_link(link: str, images: str) -> None:
+    """Have a dump write the images there, whatever an earlier try left.
+
+    :raises OSError: if the link cannot be made; a directory that is in its place stays.
+    """
+    if os.path.islink(link):
+        os.unlink(link)
+    os.symlink(images, link)
+
+
+def empty(images: str) -> None:
+    """Remove what a failed dump has left.
+
+    :raises OSError: if that cannot be done.
+    """
+    for entry in os.scandir(images):
+        os.unlink(entry.path)
+
+
+def remove_here(client: LibpodClient, host: HostInfo, ident: str, container: Container | None) -> None:
+    """Have nothing left of images of ours on this host.
+
+    :param container: if it is still there; it runs, or cannot go on from them.
+    :raises FerryError: if something stays.
+    """
+    if not client.transport.is_local:
+        return
+    link = link_of(container) if container is not None else None
+    try:
+        if link is not None and is_ours(link, ident):
+            os.unlink(link)
+        for place in places_of(host):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(os.path.join(place, ident))
+    except OSError as error:
+        raise FerryError(f"The memory of {ident[:12]} on the source could not be removed: {error}") from error
+
+
+def remove_there(client: LibpodClient, host: HostInfo, ident: str) -> None:
+    """The same for another host.
+
+    :raises FerryError: if something stays.
+    """
+    if client.transport.forward is not None:
+        for place in places_of(host):
+            Receiver(client.transport).drop(place, ident)
+
+
+def keep_on_disk(client: LibpodClient, host: HostInfo, container: Container) -> str:
+    """Have the only copy of a memory outlive a reboot, if it lies in memory; what to say of it, or nothing.
+
+    The link changes from the one to the other whole copy at once, and never raises.
+    """
+    link, here = link_of(container), images_in(MEMORY, container.id)
+    if not client.transport.is_local or link is None or not is_ours(link, container.id) or os.readlink(link) != here:
+        return ""
+    there = images_in(disk_of(host), container.id)
+    try:
+        shutil.rmtree(os.path.dirname(there), ignore_errors=True)
+        os.makedirs(os.path.dirname(there), mode=0o700)
+        shutil.copytree(here, there)
+        _sync(there)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{link}.new")
+        os.symlink(there, f"{link}.new")
+        os.rename(f"{link}.new", link)
+        shutil.rmtree(os.path.dirname(here), ignore_errors=True)
+    except OSError as error:
+        return f" Its memory lies in {here}, which a reboot of the source loses: it could not be copied ({error})."
+    return ""
+
+
+def _sync(directory: str) -> None:
+    for path in [directory, *(entry.path for entry in os.scandir(directory))]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
