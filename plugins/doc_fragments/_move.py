@@ -28,6 +28,14 @@ options:
   transfer:
     description:
       - How the container's state goes to the destination.
+      - V(auto) is V(thin) where that is possible and the container has 16 MiB of memory or more; else V(stream), or
+        V(relay) if O(url) is an ssh URL. RV(ferry.podman.podman_migrate#module:transfer_reason) tells why.
+      - With V(thin) its memory goes beside podman's archive, from host to host, while CRIU still writes it. It lies in
+        memory on both hosts meanwhile (a tmpfs of its own at C(/run/ferry.podman)), or, where one of them has too
+        little, on that one's disk (C(ferry.podman) beside podman's storage). The source needs the container's memory
+        once more, and the destination twice. The module must run on the source as root and reach O(destination) by
+        ssh, and the key must be allowed the command that receives it. Where it cannot be thin that is the blocker
+        C(not_thin).
       - With V(stream) the module runs on the source, and the state goes straight from there to the destination.
       - With V(relay) the module runs on a machine that reaches both sockets, and O(url) is an ssh URL too. Everything
         passes through that machine, and nothing of it rests on its disk.
@@ -35,8 +43,19 @@ options:
         container has logged so far stays behind, its addresses become fixed ones, and the registry keeps the image,
         which holds the container's memory, until it is deleted there.
     type: str
-    choices: [stream, relay, registry]
-    default: stream
+    choices: [auto, thin, stream, relay, registry]
+    default: auto
+  compress:
+    description:
+      - Whether memory is compressed on its way, if it goes as V(thin) (see O(transfer)). What goes otherwise is never
+        compressed.
+      - V(auto) measures the link for up to half a second before the freeze, and the compressor on some of the first
+        pages. It compresses with zstd, level 1 or 3, where that is clearly quicker.
+      - V(zstd) compresses in any case, with level 1.
+      - Needs the program C(zstd) on the destination; without it nothing is compressed.
+    type: str
+    choices: [auto, zstd, none]
+    default: auto
   registry:
     description:
       - Where in a registry the image goes, as C(host[:port]/path), for O(transfer=registry). Each move has a tag of

@@ -426,13 +426,13 @@ def cold_findings(
     :param unknown: fields of its definition that would be lost.
     """
     found = []
-    if not local or transfer != "stream":
+    if not local or transfer not in ("auto", "stream"):
         found.append(
             Finding(
                 "cold_source",
                 "A cold move reads volumes and podman's definition of the container on the source itself, and sends "
                 f"them from there; transfer is {transfer}.",
-                "Run it on the source, with transfer=stream.",
+                "Run it on the source, and leave out transfer.",
             )
         )
     if host.rootless:

@@ -21,7 +21,7 @@ import threading
 import typing as t
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, TransportError
-from ansible_collections.ferry.podman.plugins.module_utils._pace import Pace, compressor_of, threads_here
+from ansible_collections.ferry.podman.plugins.module_utils._pace import SAMPLE, SAMPLED_FROM, SAMPLES, Pace, Setting
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
 from ansible_collections.ferry.podman.plugins.module_utils._receive import Channel
 
@@ -156,25 +156,36 @@ class Sender:
     def _follow(self, name: str) -> None:
         with self._places, open(os.path.join(self._directory, name), "rb") as file:
             channel = self._channel()
-            level = self._pace.level(file.read(2 * PIECE))
-            channel.send(f"file {self._address} {name} {'none' if level is None else 'zstd'}\n".encode())
-            follow = self._plain if level is None else self._compressed
-            size = follow(file, channel, level or 0)
+            setting = self._pace.setting(self._sampled(file.fileno()))
+            channel.send(f"file {self._address} {name} {'none' if setting is None else 'zstd'}\n".encode())
+            if setting is None:
+                size = self._plain(file.fileno(), channel)
+            else:
+                size = self._compressed(file.fileno(), channel, setting)
             if channel.finish() != str(size):
                 raise TransportError(f"The destination has not got all of {name}.")
             self._sizes[name] = size
 
-    def _plain(self, file: t.IO[bytes], channel: Channel, _level: int) -> int:
-        offset, descriptor = 0, file.fileno()
+    def _sampled(self, descriptor: int) -> bytes:
+        """Some of the first pages, from several places."""
+        if not self._pace.samples:
+            return b""
+        while not self._dumped.is_set() and os.fstat(descriptor).st_size < SAMPLED_FROM:
+            if self._aborted.wait(LOOK_EVERY):
+                break
+        step = min(os.fstat(descriptor).st_size, SAMPLED_FROM) // (SAMPLES + 1)
+        return b"".join(os.pread(descriptor, SAMPLE, number * step) for number in range(1, SAMPLES + 1))
+
+    def _plain(self, descriptor: int, channel: Channel) -> int:
+        offset = 0
         while (part := self._part(descriptor, offset)) > 0:
             sent = channel.send_file(descriptor, offset, part)
             offset += sent
             self._progress.passed(sent)
         return offset
 
-    def _compressed(self, file: t.IO[bytes], channel: Channel, level: int) -> int:
-        offset, descriptor = 0, file.fileno()
-        compressor = compressor_of(level, threads_here()).compressobj()
+    def _compressed(self, descriptor: int, channel: Channel, setting: Setting) -> int:
+        offset, compressor = 0, setting.compressor().compressobj()
         while (part := self._part(descriptor, offset)) > 0:
             block = os.pread(descriptor, part, offset)
             offset += len(block)

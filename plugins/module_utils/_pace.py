@@ -12,7 +12,7 @@ import time
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.ferry.podman.plugins.module_utils._archive import ZSTANDARD_IMPORT_ERROR, ZSTD_JOB
+from ansible_collections.ferry.podman.plugins.module_utils._archive import ZSTANDARD_IMPORT_ERROR
 from ansible_collections.ferry.podman.plugins.module_utils._errors import TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._receive import Channel
 
@@ -22,12 +22,23 @@ if ZSTANDARD_IMPORT_ERROR is None:
 LEVELS = (1, 3)
 """What is tried. Higher ones take several times as long for a few percent of memory's bytes."""
 
-FIXED_LEVEL = 1
-
 MOST_THREADS = 4
 
-SAMPLE = 2 * 1024 * 1024
-"""Bytes that the compressor is tried on: some ten milliseconds for each level."""
+JOB = 1024 * 1024
+"""Bytes that a thread compresses at once; each of them costs several times as much memory."""
+
+SAMPLE = 512 * 1024
+SAMPLES = 4
+"""The compressor is tried on so many pieces of so many bytes: some ten milliseconds for each level."""
+
+SAMPLED_FROM = 32 * 1024 * 1024
+"""Bytes that the pieces are taken from. The first pages are a program's own tables, and unlike the rest."""
+
+SHARED = 0.5
+"""The part of a core that the compressor gets: CRIU and ssh work beside it."""
+
+WORTH = 1.15
+"""So many times as quick it must be: what was measured is never exact, and the processor is not ours alone."""
 
 PROBE_BLOCK = 256 * 1024
 PROBE_SECONDS = 0.4
@@ -42,8 +53,27 @@ FAST = 400e6
 
 
 @dataclass(frozen=True)
+class Setting:
+    """How a compressor is to work.
+
+    :param threads: beside the one that asks it; 0 for none.
+    """
+
+    level: int = 1
+    threads: int = 0
+
+    def compressor(self) -> t.Any:
+        """One whose frames prove their own content."""
+        jobs = {"job_size": JOB} if self.threads else {}
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            self.level, threads=self.threads, write_checksum=1, **jobs
+        )
+        return zstandard.ZstdCompressor(compression_params=parameters)
+
+
+@dataclass(frozen=True)
 class Sample:
-    """What a compressor did with a few blocks.
+    """What a compressor did with a few blocks on one core.
 
     :param speed: bytes per second that it reads.
     :param ratio: bytes that it writes for each.
@@ -53,39 +83,36 @@ class Sample:
     speed: float
     ratio: float
 
-    def rate(self, link: float) -> float:
+    def rate(self, link: float, threads: int = 0) -> float:
         """Bytes of memory per second that get through: the compressor works while the link sends."""
-        return min(self.speed, link / self.ratio)
+        return min(self.speed * SHARED * max(threads, 1), link / self.ratio)
 
 
-def choose(link: float, samples: t.Iterable[Sample]) -> int | None:
-    """The quickest level, or None for none at all.
+def choose(link: float, samples: t.Sequence[Sample], spare: int) -> Setting | None:
+    """The quickest setting, or None for no compression.
 
     :param link: bytes per second.
+    :param spare: threads that there are processors for.
     """
-    best = max(samples, key=lambda sample: sample.rate(link), default=None)
-    return best.level if best is not None and best.rate(link) > link else None
+    settings = [(one.rate(link, threads), Setting(one.level, threads)) for one in samples for threads in {0, spare}]
+    # Of two that are as quick the one that takes less.
+    best, setting = max(settings, key=lambda pair: (pair[0], -pair[1].threads, -pair[1].level))
+    return setting if best > link * WORTH else None
 
 
-def sample(block: bytes, level: int, threads: int) -> Sample:
+def sample(block: bytes, level: int) -> Sample:
     """Compress a block once."""
-    compressor = compressor_of(level, 0)
+    compressor = Setting(level).compressor()
     begun = time.monotonic()
     size = len(compressor.compress(block))
     seconds = max(time.monotonic() - begun, 1e-6)
-    return Sample(level, len(block) / seconds * threads, max(size, 1) / max(len(block), 1))
+    return Sample(level, len(block) / seconds, max(size, 1) / max(len(block), 1))
 
 
-def compressor_of(level: int, threads: int) -> t.Any:
-    """A compressor whose frames prove their own content."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        level, threads=threads, write_checksum=1, **({"job_size": ZSTD_JOB} if threads else {})
-    )
-    return zstandard.ZstdCompressor(compression_params=parameters)
-
-
-def threads_here() -> int:
-    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0))))
+def spare_threads() -> int:
+    """Processors that neither CRIU nor ssh needs, for a compressor with more than one thread; 0 if there is no use."""
+    spare = min(MOST_THREADS, len(os.sched_getaffinity(0)) - 2)
+    return spare if spare > 1 else 0
 
 
 def measured(channel: Channel) -> float:
@@ -133,14 +160,16 @@ class Pace:
         """
         self._link = min(link, float(bandwidth)) if bandwidth else link
 
-    def level(self, block: bytes) -> int | None:
-        """The level for a file that begins with this block; None for no compression."""
-        if self._wanted == "none" or (self._wanted == "auto" and self._link >= FAST):
-            return None
-        level: int | None = FIXED_LEVEL
-        if self._wanted == "auto":
-            threads = threads_here()
-            level = choose(self._link, [sample(block[:SAMPLE], level, threads) for level in LEVELS])
-        if level is not None:
+    @property
+    def samples(self) -> bool:
+        """Whether blocks have to be looked at."""
+        return self._wanted == "auto" and self._link < FAST
+
+    def setting(self, block: bytes) -> Setting | None:
+        """For a file with such blocks; None for no compression."""
+        setting = Setting() if self._wanted == "zstd" else None
+        if self.samples:
+            setting = choose(self._link, [sample(block, level) for level in LEVELS], spare_threads())
+        if setting is not None:
             self.used = "zstd"
-        return level
+        return setting

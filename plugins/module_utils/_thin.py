@@ -29,6 +29,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._pages import (
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
 from ansible_collections.ferry.podman.plugins.module_utils._receive import MEMORY, Channel, Receiver, Short
 
+MEGABYTE = 1_000_000
+
 WORTH = 16 * 1024 * 1024
 """Bytes of memory below which the archive is as quick."""
 
@@ -96,9 +98,11 @@ def plan(known: Conditions) -> Plan:
     if known.facts_there is None:
         raise NotThin("The destination does not answer beyond podman's API.")
     if known.transfer == "auto" and known.memory < WORTH:
-        raise NotThin(f"It has {known.memory // 1_000_000} MB of memory, so little that the archive is as quick.")
-    here, why_here = _place(known.here, known.facts_here, size_here(known.memory), "source")
-    there, why_there = _place(known.there, known.facts_there, size_there(known.memory, MEMORY), "destination")
+        raise NotThin(f"It has {known.memory // MEGABYTE} MB of memory, so little that the archive is as quick.")
+    memory = known.memory
+    here, why_here = _place(known.here, known.facts_here, size_here(memory), size_here(memory), "source")
+    sizes = size_there(memory, MEMORY), size_there(memory, disk_of(known.there))
+    there, why_there = _place(known.there, known.facts_there, *sizes, "destination")
     reason = " ".join(filter(None, (why_here, why_there)))
     return Plan(here, there, reason or "Its memory lies in memory on both hosts.")
 
@@ -113,16 +117,17 @@ def size_there(memory: int, place: str) -> int:
     return round(memory * GROWTH) * (2 if place == MEMORY else 1) + MARGIN
 
 
-def _place(host: HostInfo, facts: HostFacts | None, needed: int, side: str) -> tuple[str, str]:
+def _place(host: HostInfo, facts: HostFacts | None, memory: int, disk: int, side: str) -> tuple[str, str]:
+    """:param memory: bytes of memory that it takes there, or of disk instead."""
     if facts is None or facts.memory is None:
         raise NotThin(f"The {side} does not tell how much memory it has left.")
-    if facts.memory >= needed:
+    if facts.memory >= memory:
         return MEMORY, ""
     mount = facts.disk_of(host.graph_root)
-    if mount is not None and facts.disks[mount] >= needed:
-        left = f"{facts.memory // 1_000_000} MB of {needed // 1_000_000} MB of memory"
+    if mount is not None and facts.disks[mount] >= disk:
+        left = f"{facts.memory // MEGABYTE} MB of {memory // MEGABYTE} MB of memory"
         return disk_of(host), f"The {side} has {left} available, so its disk is used there."
-    raise NotThin(f"The {side} has neither memory nor disk for {needed // 1_000_000} MB.")
+    raise NotThin(f"The {side} has neither {memory // MEGABYTE} MB of memory nor {disk // MEGABYTE} MB of disk.")
 
 
 class Thin:

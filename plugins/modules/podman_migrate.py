@@ -36,7 +36,8 @@ options:
       - V(live) moves it with its memory and open connections, by CRIU.
       - V(cold) stops it, carries over the files that it has changed and its volumes, makes the same container on the
         destination from its own definition, and starts it there. For containers that CRIU cannot do. The new container
-        has another ID. What O(tcp) and O(retries) say does not matter then, and O(transfer) must be V(stream).
+        has another ID. What O(tcp), O(compress) and O(retries) say does not matter then, and O(transfer) must be
+        V(auto) or V(stream).
       - Before the stop the container is made on the destination once without its data and compared. A difference
         refuses the move.
       - A container that does not run moves too, and is not started.
@@ -79,11 +80,13 @@ notes:
     nowhere in between.
   - After a C(SIGKILL), a power failure or a lost connection, run the same move again. RV(interrupted_phase) tells then
     where the earlier run was. See the runbook in the documentation for the few cases that it leaves to a person.
-  - The key of an ssh O(destination) needs to forward a unix socket, and to run three commands. They are C(nft -f -),
+  - The key of an ssh O(destination) needs to forward a unix socket, and to run four commands. They are C(nft -f -),
     the guard that keeps connections from being reset; the probe, one line of C(sh) that only reads (C(PROBE) in
-    C(plugins/module_utils/_host.py)); and C(crun delete --force ID) or C(runc delete --force ID), for a container that
-    podman has lost. Without the probe the destination's processor, CRIU, space and ports are not compared
-    (C(host_unknown)). The forced command of the role P(ferry.podman.migrate#role) allows these and nothing else.
+    C(plugins/module_utils/_host.py)); one line of C(sh) that receives memory (C(RECEIVE) in
+    C(plugins/module_utils/_receive.py)); and C(crun delete --force ID) or C(runc delete --force ID), for a container
+    that podman has lost. Without the probe the destination's processor, CRIU, space and ports are not compared
+    (C(host_unknown)), and without either no move is V(thin). The forced command of the role
+    P(ferry.podman.migrate#role) allows these and nothing else.
   - Volumes that moved are removed from the source, unless another container uses them.
   - Logs move with the log drivers C(k8s-file) and C(json-file), and stay behind with C(journald).
 seealso:
@@ -184,7 +187,7 @@ downtime_ms:
   type: int
   sample: 407
 bytes:
-  description: Bytes of the archive that went to the destination.
+  description: Bytes of the container's state that went to the destination, as they were sent.
   returned: when it was moved now
   type: int
   sample: 3132416
@@ -207,6 +210,21 @@ method:
   returned: success, unless it had been moved before
   type: str
   sample: live
+transfer:
+  description: How its state went, or would go; one of those of O(transfer) but V(auto).
+  returned: success of a live move, unless it had been moved before
+  type: str
+  sample: thin
+transfer_reason:
+  description: Why so. For V(thin) also where the memory lay.
+  returned: success of a live move, unless it had been moved before
+  type: str
+  sample: Its memory lies in memory on both hosts.
+compression:
+  description: What became of O(compress). V(zstd) or V(none); null in check mode, because it is measured.
+  returned: success of a live move, unless it had been moved before
+  type: str
+  sample: none
 tcp:
   description: What becomes of connections. V(established), V(close) or V(none); what O(tcp=auto) came to.
   returned: success of a live move, unless it had been moved before

@@ -99,7 +99,9 @@ class Client(threading.Thread):
                 if time.monotonic() - begun > 0.5:
                     self._drop(poll, waiting, number)
 
-    def _step(self, poll: select.poll, waiting: dict[int, tuple[socket.socket, float]], number: int, event: int) -> None:
+    def _step(
+        self, poll: select.poll, waiting: dict[int, tuple[socket.socket, float]], number: int, event: int
+    ) -> None:
         client, _begun = waiting[number]
         try:
             if event & select.POLLIN:

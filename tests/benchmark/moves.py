@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import pathlib
 import statistics
@@ -26,9 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/integration"), str(ROOT / "tests/lab"), str(ROOT / "tests/benchmark")]
 
 from asking import Client  # noqa: E402
-from document import write  # noqa: E402
 from helpers import Node, alone_with, forget_neighbour, node_of, parsed, wait_until  # noqa: E402
-from plot import plot  # noqa: E402
 
 NODES = ("node3", "node4")
 SCRATCH = "/root/bench-moves"
@@ -54,6 +51,16 @@ while True:
     server.sendto(question, client)
 """
 """Holds memory that nobody can compress, and answers every datagram with itself."""
+
+FILL = """
+for megabyte = 1, ARGV[1] do
+    for part = 1, 100 do
+        local key = megabyte * 100 + part
+        redis.call("set", "user:" .. key, string.rep("{name=" .. key .. ",state=active,visits=", 280))
+    end
+end
+"""
+"""Memory as databases have it: most of it alike."""
 
 RECIPE = """
 podman container checkpoint --export {scratch}/x.tar {compress} --tcp-established --file-locks {name} >/dev/null
@@ -154,9 +161,8 @@ class Bench:
         flags = ("--detach", "--network", "lan", "--ip", ADDRESS, "--name", NAME)
         if kind == "redis":
             self.here.podman("run", *flags, "localhost/lab/redis")
-            fill = "redis-cli debug populate {} key 10000 >/dev/null; redis-cli ping"
             wait_until(lambda: "PONG" in self.here.podman("exec", NAME, "redis-cli", "ping", check=False), "redis")
-            self.here.podman("exec", NAME, "sh", "-c", fill.format(megabytes * 100))
+            self.here.podman("exec", NAME, "redis-cli", "eval", FILL, "0", str(megabytes))
             return
         command = ("--entrypoint", "/usr/bin/python3", "localhost/lab/keeper", "-c", HOLDER, str(megabytes))
         self.here.podman("run", *flags, *command)
@@ -177,9 +183,7 @@ class Bench:
         service = max(self._service_memory(node) for node in self.nodes)
         noted = self.here.sh(f"cat {SCRATCH}/noted 2>/dev/null || :").split()
         memory = max(map(int, noted), default=0) / 1024
-        sample = Sample(
-            downtime, seconds, self._sent() - sent, processors() - busy, memory, service, said
-        )
+        sample = Sample(downtime, seconds, self._sent() - sent, processors() - busy, memory, service, said)
         if way != "floor":
             self.nodes.reverse()
         if NAME not in self.here.names() or (way != "floor" and NAME in self.there.names()):
@@ -266,10 +270,11 @@ class Bench:
     # -- figures
 
     def downtime(self, kind: str, megabytes: int, way: str) -> float:
-        return statistics.median(sample.downtime for sample in self.samples[kind, megabytes, way])
+        return self.median(kind, megabytes, way, "downtime")
 
     def median(self, kind: str, megabytes: int, way: str, what: str) -> float:
-        return statistics.median(getattr(sample, what) for sample in self.samples[kind, megabytes, way])
+        values: list[float] = [getattr(sample, what) for sample in self.samples[kind, megabytes, way]]
+        return statistics.median(values)
 
 
 def processors() -> float:
@@ -281,7 +286,11 @@ def processors() -> float:
 
 def slope(bench: Bench, way: str) -> float:
     """Milliseconds for each megabyte, by the least squares of all medians."""
-    points = [(size, bench.downtime(kind, size, way) * 1000) for kind, size, one in bench.samples if one == way and kind == "random"]
+    points = [
+        (size, bench.downtime(kind, size, way) * 1000)
+        for kind, size, one in bench.samples
+        if one == way and kind == "random"
+    ]
     if len(points) < 2:
         return float("nan")
     return statistics.linear_regression(*zip(*points)).slope

@@ -45,7 +45,7 @@ def _y(value: float, top: float) -> float:
 
 def _round_up(value: float) -> float:
     step = 10 ** math.floor(math.log10(value))
-    return next(factor * step for factor in (1, 2, 2.5, 5, 10) if factor * step >= value)
+    return next(float(factor * step) for factor in (1, 2, 2.5, 5, 10) if factor * step >= value)
 
 
 def _grid(right: float, top: float) -> t.Iterator[str]:

@@ -111,7 +111,8 @@ def forced_command() -> str:
     """As the role writes it in authorized_keys."""
     variables = yaml.safe_load((ROOT / "roles/migrate/vars/main.yml").read_text())
     template = jinja2.Template(variables["__migrate_forced_command"])
-    return template.render(__migrate_probe=variables["__migrate_probe"]).replace('"', '\\"')
+    texts = {name: variables[name] for name in ("__migrate_probe", "__migrate_receive")}
+    return template.render(**texts).replace('"', '\\"')
 
 
 def test_another_user_who_becomes_root_reached_through_a_jump_host(way: Way) -> None:

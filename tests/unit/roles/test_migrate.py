@@ -18,6 +18,7 @@ import yaml
 from ansible_collections.ferry.podman.plugins.module_utils._guard import COMMAND
 from ansible_collections.ferry.podman.plugins.module_utils._host import PROBE
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import RUNTIMES
+from ansible_collections.ferry.podman.plugins.module_utils._receive import RECEIVE
 from ansible_collections.ferry.podman.plugins.module_utils._request import MOVE
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -59,6 +60,7 @@ def test_every_variable_with_a_default_is_documented_with_it() -> None:
 
 def test_probe_is_the_modules() -> None:
     assert role_file("vars/main.yml")["__migrate_probe"] == PROBE
+    assert role_file("vars/main.yml")["__migrate_receive"] == RECEIVE
 
 
 @pytest.fixture
@@ -68,7 +70,9 @@ def run(tmp_path):
         (tmp_path / name).write_text(f'#!/bin/sh\necho ran {name} "$@"\n')
         (tmp_path / name).chmod(0o755)
     variables = role_file("vars/main.yml")
-    forced = jinja2.Template(variables["__migrate_forced_command"]).render(__migrate_probe=PROBE)
+    forced = jinja2.Template(variables["__migrate_forced_command"]).render(
+        __migrate_probe=PROBE, __migrate_receive=RECEIVE
+    )
     assert "\n" not in forced and "\\" not in forced
 
     def run(shell: str, command: str | None) -> tuple[int, str]:
@@ -115,6 +119,8 @@ def test_key_runs_the_probe(run, shell: str) -> None:
         "'nft -f -'",
         f"{PROBE}; id",
         f"{PROBE}\nid",
+        f"{RECEIVE}; id",
+        f"{RECEIVE} ",
         PROBE[:-1],
         f"crun delete --force {IDENT[:-1]}",
         f"crun delete --force {IDENT}0",

@@ -82,6 +82,10 @@ def test_guard(left, found) -> None:
 
 
 def test_timer_of_health_checks() -> None:
+    (finding,) = _compat.thin_findings("It is small.")
+    assert (finding.code, finding.severity) == ("not_thin", "blocker")
+    (finding,) = _compat.pages_findings("web", "It is busy.")
+    assert (finding.code, finding.severity) == ("pages_left", "warning")
     (finding,) = _compat.health_timer_findings("web", "It is paused.")
     assert (finding.code, finding.severity) == ("health_timer", "notice")
     assert "It is paused." in finding.message
