@@ -33,7 +33,7 @@ options:
       - With V(thin) its memory goes beside podman's archive, from host to host, while CRIU still writes it. It lies in
         memory on both hosts meanwhile (a tmpfs of its own at C(/run/ferry.podman)), or, where one of them has too
         little, on that one's disk (C(ferry.podman) beside podman's storage). The source needs the container's memory
-        once more, and the destination twice. The module must run on the source as root and reach O(destination) by
+        once more, and the destination twice. The module must run on the source as root and reach the destination by
         ssh, and the key must be allowed the command that receives it. Where it cannot be thin that is the blocker
         C(not_thin).
       - With V(stream) the module runs on the source, and the state goes straight from there to the destination.

@@ -215,7 +215,8 @@ class Migration:
         try:
             thin.prepare()
         except NotThin as reason:
-            self.ending.remove_pages(self.container)
+            if thin.is_there:
+                self.ending.remove_pages(self.container)
             if self.request.transfer == "thin":
                 _compat.refuse_blockers(self._doing, _compat.thin_findings(str(reason)))
             _compat.refuse_blockers(self._doing, self.assessment.give_up_thin(reason))

@@ -82,6 +82,9 @@ def remove_here(client: LibpodClient, host: HostInfo, ident: str, container: Con
         for place in places_of(host):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(os.path.join(place, ident))
+            with contextlib.suppress(OSError):
+                # Others may have theirs in it, and what is mounted stays.
+                os.rmdir(place)
     except OSError as error:
         raise FerryError(f"The memory of {ident[:12]} on the source could not be removed: {error}") from error
 

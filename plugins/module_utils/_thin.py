@@ -134,6 +134,7 @@ class Thin:
     """One container's memory on its way.
 
     :param zstd_there: whether the destination has zstd.
+    :ivar is_there: whether there is, or may be, something of it on the destination.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class Thin:
         self._channels: list[Channel] = []
         self._sender: Sender | None = None
         self._tries = 0
+        self.is_there = False
 
     @property
     def images_there(self) -> str:
@@ -180,6 +182,7 @@ class Thin:
             raise NotThin("A checkpoint that was kept lies in the container's directory.")
         try:
             self._make_there()
+            self.is_there = True
             here = Receiver(self._source.transport)
             reference = self._source.host.graph_root
             here.make(self.plan.here, self._container.id, size_here(self._memory), reference)

@@ -187,6 +187,7 @@ def traces(node: Node, box: Box) -> list[str]:
         podman ps --all --format '{{{{.Names}}}}' | grep ^ferry- || :
         nft list tables | grep ferry || :
         ls -d /var/lib/ferry/* /tmp/ferry-* 2>/dev/null || :
+        ls -d /run/ferry.podman/* /var/lib/containers/ferry.podman 2>/dev/null || :
         pgrep --list-full ssh | grep -e /tmp/ferry-ssh- || :
         pgrep --list-full -x crun -x criu | grep {box.id} || :
     """
@@ -200,7 +201,7 @@ def clean(road: Road, box: Box, *, spools: bool = True) -> None:
     """
     assert len(copies(box)) == 1, copies(box)
     for node in (road.source, road.destination):
-        assert traces(node, box) == []
+        assert not (found := traces(node, box)), found
         if spools:
             wait_until(lambda node=node: not spooled(node), f"podman on {node.name} to tidy up")
 

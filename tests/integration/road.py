@@ -24,9 +24,13 @@ OPTIONS = f'restrict,port-forwarding,command="{ALLOWED}"'
 
 
 class Road:
-    """The way from one host to another: what the role makes for a move, made once for a test."""
+    """The way from one host to another: what the role makes for a move, made once for a test.
 
-    def __init__(self, source: Node, destination: Node) -> None:
+    :param transfer: of all moves; by default the module's.
+    """
+
+    def __init__(self, source: Node, destination: Node, transfer: str = "auto") -> None:
+        self.transfer = transfer
         self.source = source
         self.destination = destination
         source.sh(f"ssh-keygen -q -t ed25519 -N '' -f {SCRATCH}/id")
@@ -43,6 +47,7 @@ class Road:
             "destination": f"ssh://root@{self.destination.address}/run/podman/podman.sock",
             "destination_identity": f"{SCRATCH}/id",
             "destination_known_hosts": f"{SCRATCH}/known_hosts",
+            "transfer": self.transfer,
         }
 
     def without_probe(self) -> None:
