@@ -12,10 +12,8 @@ size of memory goes back and forth between two of them, by each way in turn, and
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import pathlib
-import statistics
 import sys
 import time
 import typing as t
@@ -25,18 +23,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/integration"), str(ROOT / "tests/lab"), str(ROOT / "tests/benchmark")]
 
 from asking import Client  # noqa: E402
+from document import write  # noqa: E402
 from helpers import Node, alone_with, forget_neighbour, node_of, parsed, wait_until  # noqa: E402
+from moves_text import Load, Sample, Samples, told  # noqa: E402
 
 NODES = ("node3", "node4")
 SCRATCH = "/root/bench-moves"
 NAME = "bench-moves"
 ADDRESS = "10.99.0.198"
 PORT = 7001
-LINES = ("plain recipe", "recipe", "stream", "thin", "floor")
 WAYS = ("recipe", "plain recipe", "stream", "thin", "auto", "floor")
-KINDS = ("random", "redis")
 SIZES = (0, 100, 500, 1000, 2000)
-BARS = {("thin", "recipe", 1000): 0.25, ("thin", "floor", 1000): 1.25, ("auto", "recipe", 0): 0.5}
+LINKS = {"1gbit": 400, "100mbit": 100}
+"""Megabytes that go over a link that is so fast."""
+
+LINK_WAYS = ("thin none", "thin zstd", "auto")
+LINK_ROUNDS = 3
 MEGABYTE = 1_000_000
 
 HOLDER = """
@@ -95,30 +97,6 @@ sys.exit(code)
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """One move.
-
-    :param downtime: seconds between two answers that a client got, at most.
-    :param seconds: from its begin to its end.
-    :param sent: bytes that left the source.
-    :param cpu: seconds of all processors of the machine.
-    :param memory: megabytes of the module's process at most; 0 for podman's own commands.
-    :param service: megabytes of both hosts' podman services at most.
-    """
-
-    downtime: float
-    seconds: float
-    sent: int
-    cpu: float
-    memory: float
-    service: float
-    said: str = ""
-
-
-Samples = dict[tuple[str, int, str], list[Sample]]
-
-
 class Bench:
     """A container that goes back and forth."""
 
@@ -155,6 +133,7 @@ class Bench:
     # -- the container
 
     def start(self, kind: str, megabytes: int) -> None:
+        """On the host whose turn it is."""
         forget_neighbour(ADDRESS)
         for node in self.nodes:
             node.podman("rm", "--force", "--time", "0", "--ignore", NAME)
@@ -170,11 +149,11 @@ class Bench:
 
     # -- one move
 
-    def measured(self, kind: str, megabytes: int, way: str) -> Sample:
+    def measured(self, load: Load, way: str) -> Sample:
         """Move it once, and turn round."""
         self._settle()
         sent, busy = self._sent(), processors()
-        with Client(ADDRESS, "redis" if kind == "redis" else PORT) as client:
+        with Client(ADDRESS, "redis" if load.kind == "redis" else PORT) as client:
             begun = time.monotonic()
             said = self._works(way)()
             seconds = time.monotonic() - begun
@@ -188,7 +167,7 @@ class Bench:
             self.nodes.reverse()
         if NAME not in self.here.names() or (way != "floor" and NAME in self.there.names()):
             raise SystemExit(f"{way}: the container is not where it should be.")
-        self.samples.setdefault((kind, megabytes, way), []).append(sample)
+        self.samples.setdefault((load, way), []).append(sample)
         return sample
 
     def _settle(self) -> None:
@@ -240,19 +219,16 @@ class Bench:
 
     # -- rounds
 
-    def rounds(self, kind: str, megabytes: int, ways: t.Sequence[str], number: int) -> None:
-        self.start(kind, megabytes)
+    def rounds(self, load: Load, ways: t.Sequence[str], number: int) -> None:
+        """Each way in turn, so often."""
+        self.start(load.kind, load.megabytes)
         # The first move of a container finds nothing in any cache.
         self._migrate_once()
+        self.shape(load.link)
         for turn in range(number):
             for way in ways:
-                sample = self.measured(kind, megabytes, way)
-                print(
-                    f"{kind} {megabytes:5} MB  {turn + 1} {way:14} {sample.downtime:6.2f} s of {sample.seconds:6.2f} s,"
-                    f" {sample.sent / MEGABYTE:7.1f} MB, CPU {sample.cpu:5.1f} s, {sample.memory:3.0f} MB,"
-                    f" service {sample.service:4.0f} MB  {sample.said}",
-                    flush=True,
-                )
+                print(f"{load} {turn + 1} {way:14} {self.measured(load, way)}", flush=True)
+        self.shape("")
         for node in self.nodes:
             node.podman("rm", "--force", "--time", "0", "--ignore", NAME)
 
@@ -267,15 +243,6 @@ class Bench:
             if rate:
                 node.sh(f"tc qdisc add dev eth0 root tbf rate {rate} burst 256kb latency 50ms")
 
-    # -- figures
-
-    def downtime(self, kind: str, megabytes: int, way: str) -> float:
-        return self.median(kind, megabytes, way, "downtime")
-
-    def median(self, kind: str, megabytes: int, way: str, what: str) -> float:
-        values: list[float] = [getattr(sample, what) for sample in self.samples[kind, megabytes, way]]
-        return statistics.median(values)
-
 
 def processors() -> float:
     """Seconds that this machine's processors have worked since its boot."""
@@ -284,69 +251,56 @@ def processors() -> float:
     return (sum(map(int, values[:8])) - idle) / os.sysconf("SC_CLK_TCK")
 
 
-def slope(bench: Bench, way: str) -> float:
-    """Milliseconds for each megabyte, by the least squares of all medians."""
-    points = [
-        (size, bench.downtime(kind, size, way) * 1000)
-        for kind, size, one in bench.samples
-        if one == way and kind == "random"
-    ]
-    if len(points) < 2:
-        return float("nan")
-    return statistics.linear_regression(*zip(*points)).slope
-
-
-def table(bench: Bench, ways: t.Sequence[str], sizes: t.Sequence[int]) -> str:
-    head = "| way | " + " | ".join(f"{size} MB" for size in sizes) + " | for each MB |\n"
-    head += "|---|" + "--:|" * (len(sizes) + 1) + "\n"
-    rows = []
-    for way in ways:
-        cells = [f"{bench.downtime('random', size, way):.2f} s" for size in sizes]
-        rows.append(f"| {way} | {' | '.join(cells)} | {slope(bench, way):.1f} ms |")
-    return head + "\n".join(rows)
-
-
-def costs(bench: Bench, ways: t.Sequence[str], kind: str, size: int) -> str:
-    head = "| way | downtime | spread | from begin to end | sent | CPU | module's memory | podman's memory |\n"
-    head += "|---|--:|--:|--:|--:|--:|--:|--:|\n"
-    rows = []
-    for way in ways:
-        each = [sample.downtime for sample in bench.samples[kind, size, way]]
-        most = max(sample.memory for sample in bench.samples[kind, size, way])
-        rows.append(
-            f"| {way} | {statistics.median(each):.2f} s | {min(each):.2f} – {max(each):.2f} | "
-            f"{bench.median(kind, size, way, 'seconds'):.1f} s | "
-            f"{bench.median(kind, size, way, 'sent') / MEGABYTE:.0f} MB | "
-            f"{bench.median(kind, size, way, 'cpu'):.1f} s | {f'{most:.0f} MB' if most else ''} | "
-            f"{bench.median(kind, size, way, 'service'):.0f} MB |"
-        )
-    return head + "\n".join(rows)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="how often each way is gone (%(default)s)")
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES), help="megabytes of memory")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), help="of " + ", ".join(WAYS))
-    parser.add_argument("--kind", choices=KINDS, help="only this one, and nothing is written")
-    parser.add_argument("--link", default="", help="shape the link, such as 1gbit; nothing is written")
-    parser.add_argument("--short", action="store_true", help="few sizes, two rounds; nothing is written")
+    parser.add_argument("--kind", choices=("random", "redis"), default="random", help="of the memory")
+    parser.add_argument("--link", default="", help="have the link so fast, such as 1gbit")
+    parser.add_argument("--short", action="store_true", help="0 and 500 MB in two rounds")
     options = parser.parse_args()
-    sizes = [0, 500] if options.short else options.sizes
-    rounds = 2 if options.short else options.rounds
-    whole = not (options.short or options.kind or options.link) and sizes == list(SIZES)
+    # Anything else than the whole is for a look, and writes nothing.
+    whole = len(sys.argv) == 1
     with alone_with(*NODES):
         bench = Bench()
         bench.prepare()
         try:
-            bench.shape(options.link)
-            for size in sizes:
-                bench.rounds(options.kind or "random", size, options.ways, rounds)
             if whole:
-                bench.rounds("redis", 500, options.ways, rounds)
+                everything(bench, options.rounds)
+            else:
+                rounds, sizes = (2, [0, 500]) if options.short else (options.rounds, options.sizes)
+                for size in sizes:
+                    bench.rounds(Load(options.kind, size, options.link), options.ways, rounds)
         finally:
             bench.clean()
+    if whole:
+        text, picture = told(bench.samples, describe(bench.here))
+        (ROOT / "docs/moves.svg").write_text(picture, encoding="utf-8")
+        write("moves", text)
+        print(text)
     return 0
+
+
+def everything(bench: Bench, rounds: int) -> None:
+    for size in SIZES:
+        bench.rounds(Load("random", size), WAYS, rounds)
+    bench.rounds(Load("redis", 500), WAYS, rounds)
+    for link, size in LINKS.items():
+        for kind in ("random", "redis"):
+            bench.rounds(Load(kind, size, link), LINK_WAYS, LINK_ROUNDS)
+
+
+def describe(node: Node) -> str:
+    """The machine and the versions of what takes part."""
+    model = next(line for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+    versions = node.sh("podman --version; crun --version | head -1; criu --version | head -1; ssh -V 2>&1").split("\n")
+    podman, crun, criu, ssh = (line.strip() for line in versions[:4])
+    kernel = os.uname().release
+    return (
+        f"{os.cpu_count()} cores ({model.partition(':')[2].strip()}) for both hosts together, kernel {kernel}, "
+        f"{podman}, {crun}, CRIU {criu.split()[-1]}, {ssh.partition(',')[0]}"
+    )
 
 
 if __name__ == "__main__":
