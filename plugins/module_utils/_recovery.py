@@ -101,7 +101,10 @@ class Recovery:
 
     def _lost_in_a_reboot(self, container: Container) -> None:
         settle(self.source.client, container)
+        self._remove_guard()
         self._ending().remove_pages(container)
+        if self._same_destination():
+            remove_networks(self.destination.client, self.entry.networks)
         self.journal.close()
         raise self._failed(
             "The host stopped before its memory had been written, so that is lost as with any stop. It was not "

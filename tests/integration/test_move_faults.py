@@ -71,7 +71,7 @@ def lost(road: Road, cargo: Cargo) -> bool:
     assert "before its memory had been written" in result.msg
     assert cargo.box.status == "exited" and not copies(cargo.box)
     for node in (road.source, road.destination):
-        assert traces(node, cargo.box) == []
+        assert not (found := traces(node, cargo.box)), found
     return True
 
 
