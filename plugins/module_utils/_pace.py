@@ -94,7 +94,7 @@ def choose(link: float, samples: t.Sequence[Sample], spare: int) -> Setting | No
     :param link: bytes per second.
     :param spare: threads that there are processors for.
     """
-    settings = [(one.rate(link, threads), Setting(one.level, threads)) for one in samples for threads in {0, spare}]
+    settings = [(one.rate(link, threads), Setting(one.level, threads)) for one in samples for threads in (0, spare)]
     # Of two that are as quick the one that takes less.
     best, setting = max(settings, key=lambda pair: (pair[0], -pair[1].threads, -pair[1].level))
     return setting if best > link * WORTH else None

@@ -152,8 +152,8 @@ class Channel:
         self._said = said
         self._timeout = timeout
         self._aborted = False
-        assert process.stdin is not None
-        self._pipe = process.stdin.fileno()
+        self._input = t.cast("t.IO[bytes]", process.stdin)
+        self._pipe = self._input.fileno()
         os.set_blocking(self._pipe, False)
         with contextlib.suppress(OSError):
             # More than fs.pipe-max-size is refused to users other than root.
@@ -199,8 +199,7 @@ class Channel:
 
         :raises TransportError: if it does not answer, or says that it failed.
         """
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._input.close()
         self._process.stdin = None
         try:
             answer = self._process.communicate(timeout=self._timeout)[0]

@@ -77,18 +77,19 @@ def test_sample_tells_text_from_noise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "there", "link", "block", "used"),
+    ("wanted", "there", "link", "kind", "used"),
     [
-        ("auto", True, 10 * MB, TEXT, "zstd"),
-        ("auto", True, 10 * MB, RANDOM, "none"),
-        ("auto", True, 2000 * MB, TEXT, "none"),
-        ("auto", False, 10 * MB, TEXT, "none"),
-        ("zstd", True, 2000 * MB, RANDOM, "zstd"),
-        ("zstd", False, 10 * MB, TEXT, "none"),
-        ("none", True, 10 * MB, TEXT, "none"),
+        ("auto", True, 10 * MB, "text", "zstd"),
+        ("auto", True, 10 * MB, "random", "none"),
+        ("auto", True, 2000 * MB, "text", "none"),
+        ("auto", False, 10 * MB, "text", "none"),
+        ("zstd", True, 2000 * MB, "random", "zstd"),
+        ("zstd", False, 10 * MB, "text", "none"),
+        ("none", True, 10 * MB, "text", "none"),
     ],
 )
-def test_pace(wanted: str, there: bool, link: float, block: bytes, used: str) -> None:
+def test_pace(wanted: str, there: bool, link: float, kind: str, used: str) -> None:
+    block = {"text": TEXT, "random": RANDOM}[kind]
     pace = Pace(wanted, there)
     assert pace.measures is (wanted == "auto" and there)
     pace.know(link, None)
