@@ -154,13 +154,15 @@ class Journal:
 
         :raises FerryError: if the file cannot be removed.
         """
-        self.entry = None
-        try:
-            os.unlink(self.path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise FerryError(f"The journal {self.path} cannot be removed: {error}.", remedy="Remove it.") from None
+        with self._lock:
+            self.entry = None
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                message = f"The journal {self.path} cannot be removed: {error}."
+                raise FerryError(message, remedy="Remove it.") from None
 
     def _current(self) -> Entry:
         if self.entry is None:

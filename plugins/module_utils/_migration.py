@@ -49,6 +49,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RestartPolicy,
     RestoreOptions,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._orphan import is_at_work
 from ansible_collections.ferry.podman.plugins.module_utils._pages import keep_on_disk, remove_here, remove_there
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
 from ansible_collections.ferry.podman.plugins.module_utils._provision import (
@@ -184,7 +185,6 @@ class Migration:
                 addresses=addresses,
                 keep_source=self.request.keep_source,
                 expected=self.assessment.expected,
-                thin=isinstance(self.assessment.thin, Plan),
             )
         )
         here, there = self.source.client, self.destination.client
@@ -197,8 +197,11 @@ class Migration:
                 self._prepare_thin()
         except FerryError:
             self._end_thin()
-            self.ending.remove_pages(self.container)
-            self.journal.close()
+            # What cannot be removed now is left to the next run, which the journal tells of it.
+            with contextlib.suppress(FerryError):
+                self.ending.remove_pages(self.container)
+                remove_networks(there, self.journal.entry.networks if self.journal.entry is not None else [])
+                self.journal.close()
             raise
 
     def _prepare_thin(self) -> None:
@@ -212,17 +215,25 @@ class Migration:
         here, there, memory = self.source.client, self.destination.client, self.assessment.estimate.memory
         zstd = facts is not None and "zstd" in facts.programs
         thin = Thin(here, there, self.container, planned, self.request.compress, memory, self.progress, zstd_there=zstd)
+        self.journal.enter("prepare", thin=True)
         try:
             thin.prepare()
         except NotThin as reason:
-            if thin.is_there:
-                self.ending.remove_pages(self.container)
+            self._forget_pages(thin)
             if self.request.transfer == "thin":
                 _compat.refuse_blockers(self._doing, _compat.thin_findings(str(reason)))
             _compat.refuse_blockers(self._doing, self.assessment.give_up_thin(reason))
-            self.journal.enter("prepare", thin=False)
             return
         self.thin = thin
+
+    def _forget_pages(self, thin: Thin) -> None:
+        """Nothing of them is to stay; where the other host has made nothing, it need not remove anything either."""
+        removed = not thin.may_be_there
+        with contextlib.suppress(FerryError):
+            self.ending.remove_pages(self.container)
+            removed = True
+        if removed:
+            self.journal.enter("prepare", thin=False)
 
     def _end_thin(self) -> None:
         if self.thin is not None:
@@ -455,11 +466,14 @@ class Ending:
         """Have it run on the source, and clean up; whether it runs there now, and how it is."""
         with self._unheard_here():
             outcome = bring_back(self.source.client, container, self.options, error)
+        if is_at_work(self.source.client, container):
+            # Nothing of what it writes or reads may be touched.
+            return False, f"{outcome} The next run of this move tries it again."
         now = None
         with contextlib.suppress(FerryError):
             now = self.source.client.find_container(container.id)
         if now is None or not now.running:
-            return False, f"{outcome}{self._kept_on_disk(container)} The next run of this move tries it again."
+            return False, f"{outcome}{self.kept_on_disk()} The next run of this move tries it again."
         return True, outcome + self._cleaned_up(now)
 
     @contextlib.contextmanager
@@ -483,7 +497,7 @@ class Ending:
             if entry is not None and entry.thin:
                 remove_here(self.source.client, self.source.host, container.id, container)
             if entry is not None and same_service(entry.destination, self.destination.client.transport.url):
-                left = self.destination.client.transport.again_if_lost(lambda: self._cleaned_up_there(entry))
+                left = self.destination.client.transport.again_if_lost(lambda: self.cleaned_up_there(entry))
                 if left:
                     return left
             self.remove_carried()
@@ -508,22 +522,33 @@ class Ending:
         entry = self.journal.entry
         if entry is None or not entry.thin:
             return
-        remove_here(self.source.client, self.source.host, self.arrival.id, container)
-        if same_service(entry.destination, self.destination.client.transport.url):
-            self._remove_pages_there(entry)
+        try:
+            remove_here(self.source.client, self.source.host, self.arrival.id, container)
+        finally:
+            if same_service(entry.destination, self.destination.client.transport.url):
+                self.destination.client.transport.again_if_lost(lambda: self._remove_pages_there(entry))
 
     def _remove_pages_there(self, entry: Entry) -> None:
         if entry.thin:
             remove_there(self.destination.client, self.destination.host, self.arrival.id)
 
-    def _kept_on_disk(self, container: Container | None) -> str:
-        """Have a memory that nothing runs with outlive a reboot; what to say of it."""
+    def kept_on_disk(self) -> str:
+        """Have a memory that nothing runs with outlive a reboot; what to say of it. Never raises."""
         entry = self.journal.entry
-        if container is None or entry is None or not entry.thin:
+        if entry is None or not entry.thin:
+            return ""
+        container = None
+        with contextlib.suppress(FerryError):
+            container = self.source.client.find_container(self.arrival.id)
+        if container is None or container.running or is_at_work(self.source.client, container):
             return ""
         return keep_on_disk(self.source.client, self.source.host, container)
 
-    def _cleaned_up_there(self, entry: Entry) -> str:
+    def cleaned_up_there(self, entry: Entry) -> str:
+        """Remove what the destination has of a move that is undone; what is left, as text.
+
+        :raises FerryError: if something cannot be removed.
+        """
         remove_networks(self.destination.client, entry.networks)
         if entry.phase not in BEGUN_THERE:
             self._remove_pages_there(entry)
@@ -559,10 +584,7 @@ class Ending:
 
         :param remedy: what can be done about just this.
         """
-        name, container = self.arrival.name, None
-        with contextlib.suppress(FerryError):
-            container = self.source.client.find_container(self.arrival.id)
-        kept = self._kept_on_disk(container)
+        name, kept = self.arrival.name, self.kept_on_disk()
         return MigrationFailed(
             f"{why} Nothing was started on the source, because it may run there. Its checkpoint is kept.{kept}",
             remedy=remedy
@@ -574,6 +596,7 @@ class Ending:
     def ended_there(self, error: RestoredAndEnded) -> MigrationFailed:
         """Its process ended after the restore: with 0 it has done its work, else it runs on the source again."""
         if error.exit_code == 0:
+            self.kept_on_disk()
             return done_there(error)
         container = self.source.client.find_container(self.arrival.id)
         try:

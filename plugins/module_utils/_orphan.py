@@ -78,13 +78,18 @@ def wait_for_runtime(client: LibpodClient, container: Container) -> None:
     :raises FerryError: if it does not end within the time that an answer may take.
     """
     end = time.monotonic() + client.transport.timeout
-    while client.transport.is_local and _is_at_work(container.id):
+    while is_at_work(client, container):
         if time.monotonic() > end:
             raise FerryError(
                 f"The runtime is still checkpointing or restoring container {container.name}.",
                 remedy=f"See ps for {container.runtime} and criu; run this again when they have ended.",
             )
         time.sleep(SECONDS_BETWEEN)
+
+
+def is_at_work(client: LibpodClient, container: Container) -> bool:
+    """Whether the runtime is checkpointing or restoring it on this host, whatever podman says."""
+    return client.transport.is_local and _is_at_work(container.id)
 
 
 def _is_at_work(ident: str) -> bool:

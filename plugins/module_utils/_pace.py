@@ -154,11 +154,9 @@ class Pace:
     def measures(self) -> bool:
         return self._wanted == "auto"
 
-    def know(self, link: float, bandwidth: int | None) -> None:
-        """:param link: bytes per second as measured.
-        :param bandwidth: the most that the user allows.
-        """
-        self._link = min(link, float(bandwidth)) if bandwidth else link
+    def know(self, link: float) -> None:
+        """:param link: bytes per second, as measured or as the user allows."""
+        self._link = link
 
     @property
     def samples(self) -> bool:

@@ -12,6 +12,7 @@ podman exports the link alone; on removing a checkpoint it removes the link, so 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 
@@ -20,6 +21,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Contai
 from ansible_collections.ferry.podman.plugins.module_utils._receive import MEMORY, Receiver
 
 NAME = "ferry.podman"
+SPARE = 256 * 1024 * 1024
+"""Bytes of podman's disk that a copy leaves free: podman writes to it on the next restore."""
 
 
 def disk_of(host: HostInfo) -> str:
@@ -109,22 +112,37 @@ def keep_on_disk(client: LibpodClient, host: HostInfo, container: Container) -> 
         return ""
     there = images_in(disk_of(host), container.id)
     try:
-        shutil.rmtree(os.path.dirname(there), ignore_errors=True)
-        os.makedirs(os.path.dirname(there), mode=0o700)
-        shutil.copytree(here, there)
-        _sync(there)
+        _copy(here, there)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{link}.new")
         os.symlink(there, f"{link}.new")
         os.rename(f"{link}.new", link)
+        _sync([os.path.dirname(link)])
         shutil.rmtree(os.path.dirname(here), ignore_errors=True)
     except OSError as error:
+        if os.readlink(link) == here:
+            shutil.rmtree(os.path.dirname(there), ignore_errors=True)
         return f" Its memory lies in {here}, which a reboot of the source loses: it could not be copied ({error})."
     return ""
 
 
-def _sync(directory: str) -> None:
-    for path in [directory, *(entry.path for entry in os.scandir(directory))]:
+def _copy(here: str, there: str) -> None:
+    """A copy that is on the disk when this returns.
+
+    :raises OSError: if it does not fit, or cannot be written.
+    """
+    room = os.path.dirname(there)
+    shutil.rmtree(room, ignore_errors=True)
+    os.makedirs(room, mode=0o700)
+    size = sum(entry.stat().st_size for entry in os.scandir(here))
+    if shutil.disk_usage(room).free < size + SPARE:
+        raise OSError(errno.ENOSPC, "podman's disk has not enough room")
+    shutil.copytree(here, there)
+    _sync([*(entry.path for entry in os.scandir(there)), there, room, os.path.dirname(room)])
+
+
+def _sync(paths: list[str]) -> None:
+    for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

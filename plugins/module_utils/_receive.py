@@ -27,10 +27,11 @@ MEMORY = "/run/ferry.podman"
 RECEIVE = (
     "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C; umask 077; "
     "read -r what place id name how || exit 2; "
-    "case $place in /run/ferry.podman|/*/ferry.podman) ;; *) exit 2 ;; esac; "
+    "case $place in /run/ferry.podman|/ferry.podman|/*/ferry.podman) ;; *) exit 2 ;; esac; "
     "case $place/$name/$how in *[!a-zA-Z0-9._/-]*|*/..*) exit 2 ;; esac; "
     "case $id in *[!0-9a-f]*) exit 2 ;; ????????????*) ;; *) exit 2 ;; esac; "
     "d=$place/$id/checkpoint; "
+    "wipe() { for f in $place/$id/*/*; do [ ! -f $f ] || true >$f; done; rm -rf $place/$id; }; "
     "case $what in "
     "make) mkdir -p $place || exit 3; "
     "if [ $place = /run/ferry.podman ]; then exec 9>>/run/ferry.podman.lock; flock -w 30 9 || exit 3; "
@@ -38,16 +39,17 @@ RECEIVE = (
     "while read -r k v u; do case $k in MemAvailable:) free=$v ;; esac; done </proc/meminfo; "
     "else exec 9<$place; flock -w 30 9 || exit 3; "
     "free=$(df -Pk $place | { read -r x; read -r x x x v x; echo $v; }); fi; "
-    "rm -rf $place/$id; "
-    "for o in $place/*/claim; do [ -f $o ] || continue; read -r n <$o; "
-    "u=$(du -sk ${o%/claim}); u=${u%%[!0-9]*}; [ $n -le $u ] || free=$((free - n + u)); done; "
+    "[ $free -ge 0 ] || exit 3; wipe || exit 3; "
+    "for o in $place/*/claim; do n=0; read -r n 2>/dev/null <$o || continue; u=$(du -sk ${o%/claim} 2>/dev/null); "
+    "u=${u%%[!0-9]*}; [ ${n:-0} -le ${u:-0} ] || free=$((free - n + ${u:-0})); done; "
     "if [ $name -gt $free ]; then echo short $free; exit; fi; "
     "mkdir -p $d && echo $name >$place/$id/claim || exit 3; "
     "[ ! -d /sys/fs/selinux ] || chcon -R --reference=$how $place/$id || exit 3; echo made ;; "
-    "file) case $how in zstd) zstd -dcq >$d/$name ;; *) cat >$d/$name ;; esac || exit 3; stat -c %s $d/$name ;; "
+    "file) set -C; case $how in zstd) zstd -dcq >$d/$name ;; *) cat >$d/$name ;; esac || exit 3; "
+    "stat -c %s $d/$name ;; "
     "tar) tar -xf - -C $d && cd $d && stat -c %s:%n * || exit 3 ;; "
     "nowhere) cat >/dev/null; echo done ;; "
-    "drop) rm -rf $place/$id || exit 3; rmdir $place 2>/dev/null; echo dropped ;; "
+    "drop) wipe || exit 3; rmdir $place 2>/dev/null; echo dropped ;; "
     "*) exit 2 ;; esac"
 )
 """One line for sh; a forced command of an ssh key may be just this. It reads what to do from its first line of input:
@@ -59,7 +61,8 @@ RECEIVE = (
 - ``nowhere PLACE ID``: the rest of the input is thrown away, to measure the link.
 - ``drop PLACE ID``: nothing of it stays.
 
-Without quotes and backslashes, as ``_host.PROBE``.
+What is removed is emptied first: who still writes to it, over a link that was cut, keeps no memory then. Without quotes
+and backslashes, as ``_host.PROBE``.
 """
 
 MAKE_LIMIT = 60.0

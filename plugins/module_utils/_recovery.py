@@ -102,13 +102,15 @@ class Recovery:
     def _lost_in_a_reboot(self, container: Container) -> None:
         settle(self.source.client, container)
         self._remove_guard()
-        self._ending().remove_pages(container)
+        left = ""
         if self._same_destination():
-            remove_networks(self.destination.client, self.entry.networks)
-        self.journal.close()
+            left = self._ending().cleaned_up_there(self.entry)
+        self._ending().remove_pages(container)
+        if not left:
+            self.journal.close()
         raise self._failed(
             "The host stopped before its memory had been written, so that is lost as with any stop. It was not "
-            f"started. podman start {container.name} starts it afresh.",
+            f"started. podman start {container.name} starts it afresh.{left}",
             "source",
         )
 
@@ -176,6 +178,7 @@ class Recovery:
         return self._commit(there)
 
     def _ended(self, error: RestoredAndEnded) -> MigrationFailed:
+        self._ending().kept_on_disk()
         return self._failed(
             f"{error} Nothing was started on the source, because it would go back to what it was before. "
             f"{self._by_hand()}",

@@ -37,6 +37,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import is_orphaned
+from ansible_collections.ferry.podman.plugins.module_utils._pages import remove_here
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import finish_stop, settle
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import set_volume_roots
 
@@ -260,6 +261,9 @@ class Restorer:
                 **error.facts,
             ) from error
         settle(self.client, container)
+        with contextlib.suppress(FerryError):
+            # Of a thin move that nobody takes up any more: podman has read it, and removes the link alone.
+            remove_here(self.client, self.host, container.id, container)
         return self._result(container.id, answer)
 
     # -- from an archive --------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ class Thin:
     """One container's memory on its way.
 
     :param zstd_there: whether the destination has zstd.
-    :ivar is_there: whether there is, or may be, something of it on the destination.
+    :ivar may_be_there: whether the destination has been asked for anything.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Thin:
         self._channels: list[Channel] = []
         self._sender: Sender | None = None
         self._tries = 0
-        self.is_there = False
+        self.may_be_there = False
 
     @property
     def images_there(self) -> str:
@@ -181,14 +181,14 @@ class Thin:
         if link is None or (os.path.lexists(link) and not is_ours(link, self._container.id)):
             raise NotThin("A checkpoint that was kept lies in the container's directory.")
         try:
+            self.may_be_there = True
             self._make_there()
-            self.is_there = True
             here = Receiver(self._source.transport)
             reference = self._source.host.graph_root
             here.make(self.plan.here, self._container.id, size_here(self._memory), reference)
             self._channels = [self._receiver.channel() for _number in range(OPENED_BEFORE)]
             if self._pace.measures:
-                self._pace.know(self._measured(), self._progress.bandwidth)
+                self._pace.know(self._progress.bandwidth or self._measured())
         except (Short, TransportError) as error:
             self.close()
             raise NotThin(str(error)) from error

@@ -262,7 +262,9 @@ class SshForward:
         """
         if not _processor_does_aes():
             return []
-        code, said = self._ssh(["-G", *self._target()], CONNECT_TIMEOUT)
+        code, said = 1, ""
+        with contextlib.suppress(TransportError):
+            code, said = self._ssh(["-G", *self._target()], CONNECT_TIMEOUT)
         found = [line.split(" ", 1)[1] for line in said.splitlines() if line.startswith("ciphers ")]
         if code != 0 or len(found) != 1:
             return []

@@ -92,15 +92,9 @@ def test_pace(wanted: str, there: bool, link: float, kind: str, used: str) -> No
     block = {"text": TEXT, "random": RANDOM}[kind]
     pace = Pace(wanted, there)
     assert pace.measures is (wanted == "auto" and there)
-    pace.know(link, None)
+    pace.know(link)
     assert (pace.setting(block) is not None) is (used == "zstd")
     assert pace.used == used
-
-
-def test_limit_of_the_user_is_the_link() -> None:
-    pace = Pace("auto", True)
-    pace.know(2000 * MB, 5_000_000)
-    assert pace.setting(TEXT) is not None
 
 
 @pytest.mark.parametrize("setting", [Setting(1), Setting(3, 2)])

@@ -94,8 +94,29 @@ def test_compressed_file_is_unpacked_and_a_damaged_one_refused(place: str) -> No
     ask(f"make {place} {IDENT} 1000 /")
     assert ask(f"file {place} {IDENT} pages-1.img zstd", rest=packed) == (0, str(len(content)))
     assert pathlib.Path(place, IDENT, "checkpoint/pages-1.img").read_bytes() == content
-    assert ask(f"file {place} {IDENT} pages-1.img zstd", rest=packed[:-3])[0] != 0
-    assert ask(f"file {place} {IDENT} pages-1.img zstd", rest=packed[:-2] + b"xx")[0] != 0
+    assert ask(f"file {place} {IDENT} pages-2.img zstd", rest=packed[:-3])[0] != 0
+    assert ask(f"file {place} {IDENT} pages-3.img zstd", rest=packed[:-2] + b"xx")[0] != 0
+    # A file is written once: who comes late must not write into another one's.
+    assert ask(f"file {place} {IDENT} pages-1.img zstd", rest=packed)[0] != 0
+
+
+@needs_programs
+def test_what_is_removed_holds_no_memory(place: str) -> None:
+    ask(f"make {place} {IDENT} 1000 /")
+    path = f"{place}/{IDENT}/checkpoint/pages-1.img"
+    with open(path, "wb") as writer:
+        writer.write(bytes(1_000_000))
+        writer.flush()
+        assert ask(f"drop {place} {IDENT}") == (0, "dropped")
+        assert os.fstat(writer.fileno()).st_size == 0
+
+
+@needs_programs
+@pytest.mark.parametrize("claim", ["", "\n", "12"])
+def test_half_written_claim_of_another_one_is_no_hindrance(place: str, claim: str) -> None:
+    pathlib.Path(place, OTHER).mkdir(parents=True)
+    pathlib.Path(place, OTHER, "claim").write_text(claim)
+    assert ask(f"make {place} {IDENT} 1000 /") == (0, "made")
 
 
 @needs_programs
