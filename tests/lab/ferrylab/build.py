@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Callable
 
-from . import apt, images, paths, recipe, roots, stores
+from . import apt, guests, images, paths, recipe, roots, stores
 from .run import say
 
 
@@ -43,16 +43,22 @@ def prepare(flavours: set[str]) -> None:
     """Roots, images and storage for these flavours, from the cache or made now."""
     for folder in (paths.roots(), paths.images(), paths.logs()):
         folder.mkdir(parents=True, exist_ok=True)
+    if "guest" in flavours:
+        flavours = flavours | {"emulator"}
     with ThreadPoolExecutor(4) as pool:
         _finish(_start_missing(pool, flavours))
+        flavours = flavours - {"emulator"}
         empty = [flavour for flavour in sorted(flavours) if not stores.store_of(flavour).is_dir()]
         _finish([pool.submit(_timed, f"the storage of {one}", partial(stores.build, one)) for one in empty])
+    if "guest" in flavours and not guests.image().exists():
+        _timed("the disk of virtual machines", guests.build)
 
 
 def prune() -> None:
     """Remove what older recipes left in the cache; nothing may run from it any more."""
-    current = {recipe.root_name(flavour) for flavour in ("stable", "testing")}
-    current |= {recipe.store_name(flavour) for flavour in ("stable", "testing")} | {recipe.images_name()}
+    current = {recipe.root_name(flavour) for flavour in ("stable", "testing", "guest", "emulator")}
+    current |= {recipe.store_name(flavour) for flavour in ("stable", "testing", "guest")} | {recipe.images_name()}
+    current.add(guests.image().name)
     for folder in (paths.roots(), paths.images()):
         for path in folder.glob("*"):
             if path.name not in current:

@@ -9,7 +9,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from . import paths, shim, tls
+from . import guests, paths, shim, tls
 from .plan import Host
 from .roots import discard
 from .run import run
@@ -50,18 +50,21 @@ def create(host: Host, store: Path, disk: Path) -> None:
     discard(part)
     for name in ("upper", "work", "root", "containers"):
         (part / name).mkdir(parents=True)
-    if host.role == "node":
+    if host.role == "node" and not host.virtual:
         run(
             ["cp", "--archive", "--reflink=auto", f"{store}/.", str(part / "containers")],
             f"seeding the images of {host.name}",
         )
+    if host.role == "node":
         tls.trust(part / "upper")
-        if shim.needed():
+        if not host.virtual and shim.needed():
             shim.install(part / "upper")
     else:
         tls.install(part / "upper")
     _write_identity(host, part / "upper")
     _authorise_lab(part / "upper")
+    if host.virtual:
+        guests.create(host, part)
     part.rename(disk)
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import cgroups, records
+from . import cgroups, guests, records
 from .errors import LabError
 from .host import PATH
 
@@ -44,5 +44,7 @@ def enter(name: str, argv: Sequence[str]) -> NoReturn:
     record = records.load(name)
     if not record.alive():
         raise LabError(f"{name} is not running (lab start {name})")
+    if record.host.virtual:
+        os.execvp("ssh", guests.command(record, argv))
     cgroups.join(name, os.getpid(), leaf=True)
     os.execvp("nsenter", command(record.pid, argv))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from . import cgroups, connections, network, paths, plan, records
+from . import cgroups, connections, guests, network, paths, plan, records
 from .errors import LabError
 from .records import Record
 from .run import wait_until
@@ -90,6 +90,9 @@ def _last_words(record: Record) -> str:
 
 def await_ready(record: Record) -> None:
     """Wait until all services of a host answer."""
+    if record.host.virtual:
+        guests.await_ready(record)
+        return
     ready = Path(f"/proc/{record.pid}/root/run/ferry-lab-ready")
     wait_until(f"{record.host.name} to boot", BOOT_LIMIT, lambda: ready.exists() or not record.alive())
     if not ready.exists():
@@ -101,6 +104,9 @@ def start(record: Record, switch: int, hosts: list[plan.Host]) -> None:
     name = record.host.name
     stop(record)
     cgroups.create(name)
+    if record.host.virtual:
+        guests.start(record, switch, hosts)
+        return
     parent = _spawn(record)
     record.pid = _first_process(parent)
     record.started = records.start_time(record.pid) or ""

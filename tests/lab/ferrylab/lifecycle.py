@@ -102,6 +102,8 @@ def _bring_up(targets: list[Record], kept: set[str], switch: int, hosts: list[Ho
     running = [record for record in targets if record.alive()]
     for record in running:
         host.await_ready(record)  # a lab up that was cut off may have left it booting
+        if record.host.virtual:
+            continue
         host.write_hosts_file(Path(f"/proc/{record.pid}/root"), hosts)
     if shim.needed():
         shim.build()  # once, before several hosts want it

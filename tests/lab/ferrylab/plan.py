@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .errors import LabError
 
-FLAVOURS = ("stable", "testing", "mixed")
+FLAVOURS = ("stable", "testing", "mixed", "vm")
 MAX_HOSTS = 20
 
 SUBNET = "10.99.0.0/16"
@@ -38,6 +38,11 @@ class Host:
     automatic_range: str = ""
 
     @property
+    def virtual(self) -> bool:
+        """Whether it is a virtual machine with a kernel of its own."""
+        return self.flavour == "guest"
+
+    @property
     def mac(self) -> str:
         """Made from the address, so that neighbours need not learn a new one after a reboot."""
         return "02:fe:" + ":".join(f"{int(part):02x}" for part in self.address.split("."))
@@ -57,6 +62,8 @@ def hosts_for(count: int, flavour: str) -> list[Host]:
         raise LabError(f"there is no flavour {flavour!r}; there are {', '.join(FLAVOURS)}")
     if not 1 <= count <= MAX_HOSTS:
         raise LabError(f"a lab of {count} hosts is not possible; give 1 to {MAX_HOSTS}")
+    if flavour == "vm":
+        return [registry("stable"), *(node(number, "guest") for number in range(1, count + 1))]
     first = "testing" if flavour == "testing" else "stable"
     others = "stable" if flavour == "stable" else "testing"
     nodes = [node(number, first if number == 1 else others) for number in range(1, count + 1)]

@@ -49,6 +49,19 @@ ROOT_PACKAGES = [
     "zstd",
 ]
 
+# What a virtual machine boots with; its kernel tracks memory, which pre-copy needs.
+GUEST_PACKAGES = [
+    *(name for name in ROOT_PACKAGES if name not in ("apache2-utils", "buildah", "docker-registry", "skopeo")),
+    "dbus",
+    "initramfs-tools",
+    "linux-image-cloud-amd64",
+    "systemd-sysv",
+    "udev",
+]
+
+# What emulates the machine. Debian 12's own QEMU faults without KVM.
+EMULATOR_PACKAGES = ["qemu-system-x86"]
+
 # CRIU 4.1 does not dump TCP sockets on kernels of 2025; libcriu and libnl must match the newer one.
 FROM_TESTING = "criu libcriu2 libcompel1 libnl-3-200 libnl-genl-3-200 libnl-route-3-200"
 
@@ -125,7 +138,11 @@ def _digest(*parts: object) -> str:
 
 
 def suite_of(flavour: str) -> str:
-    return STABLE if flavour == "stable" else TESTING
+    return STABLE if flavour in ("stable", "guest") else TESTING
+
+
+def packages_of(flavour: str) -> list[str]:
+    return {"guest": GUEST_PACKAGES, "emulator": EMULATOR_PACKAGES}.get(flavour, ROOT_PACKAGES)
 
 
 def root_name(flavour: str) -> str:
@@ -133,7 +150,7 @@ def root_name(flavour: str) -> str:
     own_code = (Path(__file__).parent / "roots.py").read_text()
     pins = PREFERENCES if flavour == "stable" else ""
     return f"{flavour}-" + _digest(
-        suite_of(flavour), ROOT_PACKAGES, NOT_UNPACKED, pins, own_code, _tree(FILES / "root")
+        suite_of(flavour), packages_of(flavour), NOT_UNPACKED, pins, own_code, _tree(FILES / "root"), *([_tree(FILES / "guest")] if flavour == "guest" else [])
     )
 
 

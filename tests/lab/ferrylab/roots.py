@@ -39,14 +39,14 @@ def _command(flavour: str, target: Path, mirror: Mirror, preferences: Path) -> l
         "--variant=apt",
         "--format=directory",
         *options,
-        f"--include={','.join(recipe.ROOT_PACKAGES)}",
+        f"--include={','.join(recipe.packages_of(flavour))}",
         recipe.suite_of(flavour),
         str(target),
         *_sources(flavour, mirror),
     ]
 
 
-def _finish(root: Path) -> None:
+def _finish(root: Path, flavour: str) -> None:
     """What all hosts of this root share; what is a host's own is written when it boots."""
     for old in (
         *(root / "etc/ssh").glob("ssh_host_*"),
@@ -57,7 +57,13 @@ def _finish(root: Path) -> None:
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     run(["cp", "-r", "--preserve=mode", f"{paths.FILES / 'root'}/.", str(root)], "copying the lab's files into a root")
     run(["chroot", str(root), "ldconfig"], "indexing the libraries of a root")
+    if flavour == "emulator":
+        return
     (root / "var/lib/containers").mkdir(exist_ok=True)
+    if flavour == "guest":
+        run(["cp", "-r", "--preserve=mode", f"{paths.FILES / 'guest'}/.", str(root)], "copying the guests' files")
+        run(["chroot", str(root), "/usr/local/lib/ferry-lab/enable"], "enabling the services of guests")
+        return
     os.link(root / "usr/sbin/criu", root / "usr/local/lib/ferry-lab/criu")
 
 
@@ -86,5 +92,5 @@ def build(flavour: str, mirror: Mirror) -> None:
         paths.logs() / f"root-{flavour}.log",
         BUILD_LIMIT,
     )
-    _finish(part)
+    _finish(part, flavour)
     part.rename(final)
