@@ -7,7 +7,7 @@ export PYTHON ?= python3
 CHECK = $(PYTHON) tests/bin/check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit units lint sanity docs-lint build integration faults bench bench-images bench-drain demo clean
+.PHONY: help setup test unit units lint sanity docs-lint build integration faults test-vm bench bench-images bench-drain demo clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -41,6 +41,9 @@ integration: ## real hosts, real moves
 
 faults: ## everything that can break while a container moves, at each phase
 	@$(CHECK) faults
+
+test-vm: ## pre-copy, in two virtual machines with a kernel that tracks memory
+	@$(CHECK) vm
 
 bench: setup ## how long clients wait while a container moves, beside podman's own commands, into docs/benchmarks.md; OPTIONS=--short
 	@.venv/bin/python tests/benchmark/moves.py $(OPTIONS)

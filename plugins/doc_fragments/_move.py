@@ -56,6 +56,20 @@ options:
     type: str
     choices: [auto, zstd, none]
     default: auto
+  precopy:
+    description:
+      - Whether memory goes before the freeze, in rounds, all of it first and then what has been written since. Only
+        what the last round has left has to go while the container stands still.
+      - V(auto) does up to five rounds where that is possible and the container has 64 MiB of memory or more. It stops
+        as soon as a round is not clearly smaller than the one before, or smaller than 4 MiB.
+      - With a number, from 1 to 100, there are never more rounds than that. V(never) does none.
+      - Each round freezes the processes for one or two tenths of a second, which counts as no downtime here. The memory
+        goes over more than once.
+      - Needs V(thin) (see O(transfer)), room for twice or three times the memory in its place on both hosts, and a
+        source whose kernel tracks memory (C(criu check --feature mem_dirty_track)).
+        RV(ferry.podman.podman_migrate#module:precopy_reason) tells why there was none.
+    type: str
+    default: auto
   registry:
     description:
       - Where in a registry the image goes, as C(host[:port]/path), for O(transfer=registry). Each move has a tag of

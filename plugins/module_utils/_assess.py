@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RegistryAccess,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of, shared_here
+from ansible_collections.ferry.podman.plugins.module_utils._precopy import bound_of
 from ansible_collections.ferry.podman.plugins.module_utils._restore import gather_facts
 from ansible_collections.ferry.podman.plugins.module_utils._thin import Conditions, NotThin, Plan, plan
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots
@@ -39,6 +41,7 @@ class MoveRequest:
     :param method: live or cold.
     :param tcp: auto, established, close or none.
     :param transfer: auto, thin, stream, registry or relay.
+    :param precopy: auto, never, or the most rounds; memory that goes before the freeze.
     :param compress: auto, zstd or none; what a thin move does with the memory.
     :param registry: host, port and path in a registry, for that transfer.
     :param access: how to talk to it.
@@ -56,6 +59,7 @@ class MoveRequest:
     tcp: str = "auto"
     transfer: str = "auto"
     compress: str = "auto"
+    precopy: str = "auto"
     registry: str = ""
     access: RegistryAccess = field(default_factory=RegistryAccess)
     image_transfer: str = "stream"
@@ -166,10 +170,20 @@ class Assessment:
                     there=there.host,
                     facts_here=here.facts,
                     facts_there=there.facts,
+                    rounds=bound_of(self.request.precopy),
+                    tracks=self._tracks_memory,
                 )
             )
         except NotThin as reason:
             return reason
+
+    def _tracks_memory(self) -> bool:
+        try:
+            command = ["criu", "check", "--feature", "mem_dirty_track"]
+            done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == 0
 
     def give_up_thin(self, reason: NotThin) -> list[_compat.Finding]:
         """Go on without; what speaks against it then."""
@@ -212,9 +226,12 @@ class Assessment:
             beside=self.estimate.memory if isinstance(self.thin, Plan) else 0,
         )
 
-    def checkpointer(self) -> Checkpointer:
-        """What freezes the container."""
-        options = CheckpointOptions(tcp_established=self.tcp != "none", file_locks=True)
+    def checkpointer(self, *, with_previous: bool = False) -> Checkpointer:
+        """What freezes the container.
+
+        :param with_previous: most of its memory has gone before.
+        """
+        options = CheckpointOptions(tcp_established=self.tcp != "none", file_locks=True, with_previous=with_previous)
         request = CheckpointRequest(
             options,
             dest="",

@@ -43,7 +43,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._filling import (
     is_empty,
     read_directory,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
+from ansible_collections.ferry.podman.plugins.module_utils._journal import PHASES, Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._migration import (
     Stage,
@@ -117,6 +117,11 @@ class ColdMove:
     def planned(self) -> Json:
         """What is known of the move before it begins."""
         return {**self._described([member.container for member in self.members]), "method": "cold", "findings": []}
+
+    @property
+    def phases_to_come(self) -> list[str]:
+        """For check mode."""
+        return [phase for phase in PHASES[1:] if phase != "precopy"]
 
     def _described(self, containers: list[Container]) -> Json:
         told: Json = {"container": described_container(containers[0])}

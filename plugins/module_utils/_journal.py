@@ -26,7 +26,7 @@ DIRECTORY = "/var/lib/ferry"
 
 VERSION = 1
 SHORT_ID = 12
-PHASES = ("assess", "prepare", "freeze", "transfer", "restore", "verify", "commit")
+PHASES = ("assess", "prepare", "precopy", "freeze", "transfer", "restore", "verify", "commit")
 
 
 @dataclass(frozen=True)

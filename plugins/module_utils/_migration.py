@@ -40,7 +40,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._exclusive import uni
 from ansible_collections.ferry.podman.plugins.module_utils._guard import EXPIRES, Guard, parents_and_addresses
 from ansible_collections.ferry.podman.plugins.module_utils._health import passes, rearm, wait_healthy
 from ansible_collections.ferry.podman.plugins.module_utils._host import probe
-from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
+from ansible_collections.ferry.podman.plugins.module_utils._journal import PHASES, Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     CheckpointOptions,
     Container,
@@ -134,12 +134,20 @@ class Migration:
         known = {"container": described_container(self.container), "tcp": self.tcp, "method": "live"}
         return {**known, **self._way(), "findings": []}
 
+    @property
+    def phases_to_come(self) -> list[str]:
+        """For check mode."""
+        planned = self.assessment.thin
+        rounds = planned.rounds if isinstance(planned, Plan) else 0
+        return [phase for phase in PHASES[1:] if rounds or phase != "precopy"]
+
     def run(self) -> Json:
         """Move it, and return what the module returns.
 
         :raises MigrationFailed: saying where the container is now.
         """
         self._prepare()
+        self._precopy()
         with uninterrupted():
             guard = self._guard()
             try:
@@ -160,14 +168,18 @@ class Migration:
 
     def _way(self) -> Json:
         """How the memory goes, and why so."""
-        planned = self.assessment.thin
+        planned = self.thin.plan if self.thin is not None else self.assessment.thin
         if isinstance(planned, Plan):
             used = self.thin.compression if self.thin is not None else None
-            return {"transfer": "thin", "transfer_reason": planned.reason, "compression": used}
+            rounds = self.thin.rounds if self.thin is not None else []
+            why = planned.rounds_reason or f"At most {planned.rounds} rounds, as long as each is smaller than the last."
+            known = {"transfer": "thin", "transfer_reason": planned.reason, "compression": used}
+            return {**known, "precopy": rounds, "precopy_reason": why}
         wanted = self.request.transfer
         if wanted in ("auto", "thin"):
             wanted = "stream" if self.source.client.transport.is_local else "relay"
-        return {"transfer": wanted, "transfer_reason": str(planned), "compression": "none"}
+        known = {"transfer": wanted, "transfer_reason": str(planned), "compression": "none"}
+        return {**known, "precopy": [], "precopy_reason": "Memory goes before the freeze only with transfer=thin."}
 
     def _prepare(self) -> None:
         """Have everything on the destination that can be there before the freeze."""
@@ -196,13 +208,17 @@ class Migration:
                 name_base(there, self.subject, self._doing)
                 self._prepare_thin()
         except FerryError:
-            self._end_thin()
-            # What cannot be removed now is left to the next run, which the journal tells of it.
-            with contextlib.suppress(FerryError):
-                self.ending.remove_pages(self.container)
-                remove_networks(there, self.journal.entry.networks if self.journal.entry is not None else [])
-                self.journal.close()
+            self._forget_prepared()
             raise
+
+    def _forget_prepared(self) -> None:
+        """Have nothing left of a move that has not frozen anything; what cannot be removed is left to the next run."""
+        self._end_thin()
+        with contextlib.suppress(FerryError):
+            self.ending.remove_pages(self.container)
+            entry = self.journal.entry
+            remove_networks(self.destination.client, entry.networks if entry is not None else [])
+            self.journal.close()
 
     def _prepare_thin(self) -> None:
         """Have room and channels for the memory on both hosts, or go on without.
@@ -234,6 +250,31 @@ class Migration:
             removed = True
         if removed:
             self.journal.enter("prepare", thin=False)
+
+    def _precopy(self) -> None:
+        """Have most of the memory on the destination before the freeze, where that is possible.
+
+        :raises FerryError: if it fails; the container runs on, and nothing of it is left.
+        """
+        if self.thin is None or not self.thin.plan.rounds:
+            return
+        try:
+            with self.progress.phase("precopy"):
+                self._rounds(self.thin)
+        except (FerryError, OSError) as error:
+            self._forget_prepared()
+            raise MigrationFailed(f"{described(error)} The container runs on.", location="source") from error
+
+    def _rounds(self, thin: Thin) -> None:
+        try:
+            thin.precopy(checkpoint_options(self.tcp).runtime_flags)
+        except (FerryError, OSError) as error:
+            if self.request.precopy != "auto":
+                raise
+            thin.without_rounds(f"A round has failed. {described(error)}")
+            return
+        weight = self.assessment.estimate
+        self.journal.note(expected=self.progress.sent + thin.rounds[-1] + weight.archive - weight.memory)
 
     def _end_thin(self) -> None:
         if self.thin is not None:
@@ -368,7 +409,8 @@ class Migration:
     def _frozen(self, policy: RestartPolicy, contents: Contents) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
         thin = self.thin
-        chunks = self.assessment.checkpointer().export(
+        rounds = thin is not None and bool(thin.rounds)
+        chunks = self.assessment.checkpointer(with_previous=rounds).export(
             self.container,
             contents,
             self._spool(),

@@ -174,7 +174,7 @@ class Move:
         self.result["diff"] = {"before": {"location": "source"}, "after": {"location": "destination"}}
         moved = migration.planned()
         if self.check_mode:
-            moved["phases"] = [phase for phase in _journal.PHASES if phase != "assess"]
+            moved["phases"] = migration.phases_to_come
         else:
             moved = migration.run()
             self.warn(moved["findings"])

@@ -42,7 +42,8 @@ class Sender:
 
     :param directory: that CRIU writes into.
     :param signal: path of the file that CRIU writes last; an older one does not count.
-    :param address: place and ID on the other host.
+    :param address: place, ID and directory on the other host.
+    :param parent: what the link to the images before leads to there; None if there are none.
     :param channels: those that are open already; more are opened by ``more``.
     """
 
@@ -55,6 +56,7 @@ class Sender:
         more: t.Callable[[], Channel],
         pace: Pace,
         progress: Progress,
+        parent: str | None = None,
     ) -> None:
         self._directory = directory
         self._signal = signal
@@ -64,6 +66,7 @@ class Sender:
         self._more = more
         self._pace = pace
         self._progress = progress
+        self._parent = parent
         self._lock = threading.Lock()
         self._places = threading.Semaphore(MOST_CHANNELS)
         self._dumped = threading.Event()
@@ -218,7 +221,11 @@ class Sender:
             for entry in sorted(os.scandir(self._directory), key=lambda entry: entry.name):
                 if self._aborted.is_set():
                     break
-                found[entry.name] = entry.stat(follow_symlinks=False).st_size
+                if entry.is_symlink():
+                    # The one to the images before, which the other host has made itself.
+                    found[entry.name] = len(self._parent or "")
+                    continue
+                found[entry.name] = entry.stat().st_size
                 if entry.name not in self._sizes:
                     tar.add(entry.path, entry.name)
             # What it answers at the tar's end are the sizes of all files.

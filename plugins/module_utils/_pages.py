@@ -15,9 +15,11 @@ import contextlib
 import errno
 import os
 import shutil
+import typing as t
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._precopy import PREVIOUS
 from ansible_collections.ferry.podman.plugins.module_utils._receive import MEMORY, Receiver
 
 NAME = "ferry.podman"
@@ -44,11 +46,16 @@ def link_of(container: Container) -> str | None:
     return os.path.join(container.bundle, "checkpoint") if container.bundle else None
 
 
+def previous_of(container: Container) -> str | None:
+    """The same for the images before its checkpoint."""
+    return os.path.join(container.bundle, PREVIOUS) if container.bundle else None
+
+
 def is_ours(link: str | None, ident: str) -> bool:
     """Whether a path is a link to images of ours."""
     if link is None or not os.path.islink(link):
         return False
-    return os.readlink(link).endswith(f"/{NAME}/{ident}/checkpoint")
+    return f"/{NAME}/{ident}/" in os.readlink(link)
 
 
 def put_link(link: str, images: str) -> None:
@@ -78,10 +85,11 @@ def remove_here(client: LibpodClient, host: HostInfo, ident: str, container: Con
     """
     if not client.transport.is_local:
         return
-    link = link_of(container) if container is not None else None
+    links = [link_of(container), previous_of(container)] if container is not None else []
     try:
-        if link is not None and is_ours(link, ident):
-            os.unlink(link)
+        for link in links:
+            if link is not None and is_ours(link, ident):
+                os.unlink(link)
         for place in places_of(host):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(os.path.join(place, ident))
@@ -127,18 +135,27 @@ def keep_on_disk(client: LibpodClient, host: HostInfo, container: Container) -> 
 
 
 def _copy(here: str, there: str) -> None:
-    """A copy that is on the disk when this returns.
+    """A copy, with the images before, that is on the disk when this returns.
 
+    :param here: the directory with the images of the last dump.
     :raises OSError: if it does not fit, or cannot be written.
     """
     room = os.path.dirname(there)
     shutil.rmtree(room, ignore_errors=True)
-    os.makedirs(room, mode=0o700)
-    size = sum(entry.stat().st_size for entry in os.scandir(here))
-    if shutil.disk_usage(room).free < size + SPARE:
+    os.makedirs(os.path.dirname(room), mode=0o700, exist_ok=True)
+    files = [entry for entry in _below(os.path.dirname(here)) if entry.is_file(follow_symlinks=False)]
+    if shutil.disk_usage(os.path.dirname(room)).free < sum(entry.stat().st_size for entry in files) + SPARE:
         raise OSError(errno.ENOSPC, "podman's disk has not enough room")
-    shutil.copytree(here, there)
-    _sync([*(entry.path for entry in os.scandir(there)), there, room, os.path.dirname(room)])
+    shutil.copytree(os.path.dirname(here), room, symlinks=True)
+    copied = [entry.path for entry in _below(room) if not entry.is_symlink()]
+    _sync([*copied, room, os.path.dirname(room)])
+
+
+def _below(directory: str) -> t.Iterator[os.DirEntry[str]]:
+    for entry in os.scandir(directory):
+        yield entry
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(entry.path)
 
 
 def _sync(paths: list[str]) -> None:

@@ -24,14 +24,18 @@ from ansible_collections.ferry.podman.plugins.module_utils._transport import Tra
 MEMORY = "/run/ferry.podman"
 """Where a file system in memory is mounted for CRIU's images."""
 
+CHECKPOINT = "checkpoint"
+"""The directory with the images of the dump that stops the container."""
+
 RECEIVE = (
     "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C; umask 077; "
-    "read -r what place id name how || exit 2; "
+    "read -r what place id dir name how || exit 2; "
     "case $place in /run/ferry.podman|/ferry.podman|/*/ferry.podman) ;; *) exit 2 ;; esac; "
-    "case $place/$name/$how in *[!a-zA-Z0-9._/-]*|*/..*) exit 2 ;; esac; "
+    "case $place/$dir/$name/$how in *[!a-zA-Z0-9._/-]*|*/..*) exit 2 ;; esac; "
+    "case $dir in */*) exit 2 ;; esac; "
     "case $id in *[!0-9a-f]*) exit 2 ;; ????????????*) ;; *) exit 2 ;; esac; "
-    "d=$place/$id/checkpoint; "
-    "wipe() { for f in $place/$id/*/*; do [ ! -f $f ] || true >$f; done; rm -rf $place/$id; }; "
+    "d=$place/$id/$dir; "
+    "wipe() { for f in $*; do [ ! -f $f ] || true >$f; done; }; "
     "case $what in "
     "make) mkdir -p $place || exit 3; "
     "if [ $place = /run/ferry.podman ]; then exec 9>>/run/ferry.podman.lock; flock -w 30 9 || exit 3; "
@@ -39,7 +43,7 @@ RECEIVE = (
     "while read -r k v u; do case $k in MemAvailable:) free=$v ;; esac; done </proc/meminfo; "
     "else exec 9<$place; flock -w 30 9 || exit 3; "
     "free=$(df -Pk $place | { read -r x; read -r x x x v x; echo $v; }); fi; "
-    "[ $free -ge 0 ] || exit 3; wipe || exit 3; "
+    "[ $free -ge 0 ] || exit 3; wipe $place/$id/*/*; rm -rf $place/$id; "
     "for o in $place/*/claim; do n=0; read -r n 2>/dev/null <$o || continue; u=$(du -sk ${o%/claim} 2>/dev/null); "
     "u=${u%%[!0-9]*}; [ ${n:-0} -le ${u:-0} ] || free=$((free - n + ${u:-0})); done; "
     "if [ $name -gt $free ]; then echo short $free; exit; fi; "
@@ -47,17 +51,21 @@ RECEIVE = (
     "[ ! -d /sys/fs/selinux ] || chcon -R --reference=$how $place/$id || exit 3; echo made ;; "
     "file) set -C; case $how in zstd) zstd -dcq >$d/$name ;; *) cat >$d/$name ;; esac || exit 3; "
     "stat -c %s $d/$name ;; "
+    "round) wipe $d/*; rm -rf $d; mkdir $d || exit 3; "
+    "case $name in -) ;; *) ln -s ../$name $d/parent || exit 3 ;; esac; echo begun ;; "
     "tar) tar -xf - -C $d && cd $d && stat -c %s:%n * || exit 3 ;; "
     "nowhere) cat >/dev/null; echo done ;; "
-    "drop) wipe || exit 3; rmdir $place 2>/dev/null; echo dropped ;; "
+    "drop) wipe $place/$id/*/*; rm -rf $place/$id || exit 3; rmdir $place 2>/dev/null; echo dropped ;; "
     "*) exit 2 ;; esac"
 )
 """One line for sh; a forced command of an ssh key may be just this. It reads what to do from its first line of input:
 
-- ``make PLACE ID KIB REFERENCE``: an empty directory for a container's images, with a claim on so many KiB that counts
-  for others that ask; ``made``, or ``short`` and what is left. It gets the SELinux label of the reference.
-- ``file PLACE ID NAME HOW``: the rest of the input is the file; how is ``none`` or ``zstd``. Its size.
-- ``tar PLACE ID``: the rest of the input is a tar of files. The size and name of every file that is there now.
+- ``make PLACE ID DIR KIB REFERENCE``: an empty directory for a container's images, with a claim on so many KiB that
+  counts for others that ask; ``made``, or ``short`` and what is left. It gets the SELinux label of the reference.
+- ``round PLACE ID DIR PARENT``: one more directory, whose images are what has changed since those of the parent; ``-``
+  for none. ``begun``.
+- ``file PLACE ID DIR NAME HOW``: the rest of the input is the file; how is ``none`` or ``zstd``. Its size.
+- ``tar PLACE ID DIR``: the rest of the input is a tar of files. The size and name of every file that is there now.
 - ``nowhere PLACE ID``: the rest of the input is thrown away, to measure the link.
 - ``drop PLACE ID``: nothing of it stays.
 
@@ -103,15 +111,25 @@ class Receiver:
         :raises Short: if there is not so much room.
         :raises TransportError: if the host cannot, or must not, do it.
         """
-        answer = self._ask(f"make {place} {ident} {size // 1024} {reference}").split()
+        answer = self._ask(f"make {place} {ident} {CHECKPOINT} {size // 1024} {reference}").split()
         if answer[:1] == ["short"] and answer[1].lstrip("-").isdecimal():
             raise Short(place, int(answer[1]) * 1024)
         if answer != ["made"]:
             raise TransportError(f"No directory could be made in {place}: {' '.join(answer)}")
 
+    def begin_round(self, place: str, ident: str, directory: str, parent: str | None) -> None:
+        """Have one more directory beside the others.
+
+        :param parent: the name of that with the images before; None for none.
+        :raises TransportError: if it cannot be made.
+        """
+        answer = self._ask(f"round {place} {ident} {directory} {parent or '-'} -")
+        if answer != "begun":
+            raise TransportError(f"No directory {directory} could be made in {place}: {answer}")
+
     def drop(self, place: str, ident: str) -> None:
         """:raises TransportError: if it cannot be removed."""
-        answer = self._ask(f"drop {place} {ident}")
+        answer = self._ask(f"drop {place} {ident} {CHECKPOINT} - -")
         if answer != "dropped":
             raise TransportError(f"{place}/{ident} could not be removed: {answer}")
 

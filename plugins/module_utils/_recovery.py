@@ -28,13 +28,14 @@ from ansible_collections.ferry.podman.plugins.module_utils._migration import (
     unpacks,
     verify,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._orphan import wait_for_runtime
 from ansible_collections.ferry.podman.plugins.module_utils._provision import remove_networks
 from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN, find_made
 from ansible_collections.ferry.podman.plugins.module_utils._restore import checkpoint_evidence
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import settle
 from ansible_collections.ferry.podman.plugins.module_utils._transport import same_service
 
-UNTOUCHED = ("assess", "prepare")
+UNTOUCHED = ("assess", "prepare", "precopy")
 FROZEN_HERE = ("freeze", "transfer")
 """Phases in which podman on the destination has not seen the end of an archive, and so restores nothing."""
 
@@ -81,6 +82,7 @@ class Recovery:
     def _forget(self) -> None:
         container = self.source.client.find_container(self.entry.id)
         if container is not None and container.running:
+            wait_for_runtime(self.source.client, container)
             settle(self.source.client, container)
         self._ending().remove_pages(container)
         if self._same_destination():

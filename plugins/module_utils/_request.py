@@ -15,12 +15,14 @@ from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRe
 from ansible_collections.ferry.podman.plugins.module_utils._auth import access_of
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Json, RegistryAccess
+from ansible_collections.ferry.podman.plugins.module_utils._precopy import bound_of
 
 # Must be kept in sync with doc_fragments/_move.py.
 MOVE: Json = {
     "tcp": {"type": "str", "choices": ["auto", "established", "close", "none"], "default": "auto"},
     "transfer": {"type": "str", "choices": ["auto", "thin", "stream", "relay", "registry"], "default": "auto"},
     "compress": {"type": "str", "choices": ["auto", "zstd", "none"], "default": "auto"},
+    "precopy": {"type": "str", "default": "auto"},
     "registry": {"type": "str"},
     "registry_tls_verify": {"type": "bool"},
     "registry_username": {"type": "str"},
@@ -57,6 +59,7 @@ def request_of(params: Json, conceal: t.Callable[[str], None]) -> MoveRequest:
         tcp=params["tcp"],
         transfer=params["transfer"],
         compress=params["compress"],
+        precopy=checked_precopy(params["precopy"]),
         registry=params["registry"] or "",
         access=_access(params, conceal),
         image_transfer=params["image_transfer"],
@@ -71,6 +74,12 @@ def request_of(params: Json, conceal: t.Callable[[str], None]) -> MoveRequest:
         force=params["force"],
         retries=params["retries"],
     )
+
+
+def checked_precopy(text: str) -> str:
+    """:raises FerryError: if it is neither a word nor a number of rounds that makes sense."""
+    bound_of(text)
+    return text
 
 
 def bytes_per_second(text: str | None) -> int | None:

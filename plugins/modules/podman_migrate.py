@@ -225,6 +225,17 @@ compression:
   returned: success of a live move, unless it had been moved before
   type: str
   sample: none
+precopy:
+  description: Bytes of memory that each round before the freeze has written; empty without any.
+  returned: success of a live move, unless it had been moved before
+  type: list
+  elements: int
+  sample: [216113152, 31703040]
+precopy_reason:
+  description: Why there were no rounds, or how many there could be.
+  returned: success of a live move, unless it had been moved before
+  type: str
+  sample: At most 5 rounds, as long as each is smaller than the last.
 tcp:
   description: What becomes of connections. V(established), V(close) or V(none); what O(tcp=auto) came to.
   returned: success of a live move, unless it had been moved before

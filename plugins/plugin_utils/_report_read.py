@@ -294,6 +294,8 @@ MOVED: Mapping[str, Reader] = {
     "transfer": _text,
     "transfer_reason": _text,
     "compression": _text,
+    "precopy": _list_of(_whole),
+    "precopy_reason": _text,
     "estimate": _record(ESTIMATE),
     "interrupted_phase": _text,
     "rollback": _record(ROLLBACK),

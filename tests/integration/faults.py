@@ -20,7 +20,7 @@ from road import Road
 WATCH = """
 import json, os, signal, sys, time
 ident, phase, delay = sys.argv[1], sys.argv[2], float(sys.argv[3])
-order = "assess prepare freeze transfer restore verify commit".split()
+order = "assess prepare precopy freeze transfer restore verify commit".split()
 begun, seen = time.time(), False
 def entered():
     global seen

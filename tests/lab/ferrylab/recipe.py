@@ -149,8 +149,9 @@ def root_name(flavour: str) -> str:
     """The directory name of a root: the same inputs, the same name."""
     own_code = (Path(__file__).parent / "roots.py").read_text()
     pins = PREFERENCES if flavour == "stable" else ""
+    own_files = _tree(FILES / "guest") if flavour == "guest" else []
     return f"{flavour}-" + _digest(
-        suite_of(flavour), packages_of(flavour), NOT_UNPACKED, pins, own_code, _tree(FILES / "root"), *([_tree(FILES / "guest")] if flavour == "guest" else [])
+        suite_of(flavour), packages_of(flavour), NOT_UNPACKED, pins, own_code, _tree(FILES / "root"), own_files
     )
 
 

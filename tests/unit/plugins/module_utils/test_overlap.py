@@ -44,7 +44,7 @@ class Dump:
         self.sender = Sender(
             str(self.here),
             str(self.stats),
-            f"{place} {IDENT}",
+            f"{place} {IDENT} checkpoint",
             list(self.opened),
             receiver.channel,
             pace,

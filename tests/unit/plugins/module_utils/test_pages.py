@@ -97,7 +97,7 @@ def test_only_copy_is_kept_on_disk(host: t.Any) -> None:
 
 
 def test_copy_that_fails_leaves_the_memory(host: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_paths: str) -> None:
+    def refuse(*_paths: str, **_options: bool) -> None:
         raise OSError(28, "No space left on device")
 
     images = frozen(host)

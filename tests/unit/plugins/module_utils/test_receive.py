@@ -68,11 +68,11 @@ def test_line_can_stand_in_authorized_keys() -> None:
 @needs_programs
 @pytest.mark.parametrize("shell", SHELLS)
 def test_files_arrive_as_they_are(place: str, shell: str) -> None:
-    assert ask(f"make {place} {IDENT} 1000 /", shell) == (0, "made")
+    assert ask(f"make {place} {IDENT} checkpoint 1000 /", shell) == (0, "made")
     images = pathlib.Path(place, IDENT, "checkpoint")
     assert stat.S_IMODE(images.stat().st_mode) == 0o700
     content = os.urandom(300_000) + b"\n\0" * 5
-    assert ask(f"file {place} {IDENT} pages-1.img none", shell, content) == (0, str(len(content)))
+    assert ask(f"file {place} {IDENT} checkpoint pages-1.img none", shell, content) == (0, str(len(content)))
     assert (images / "pages-1.img").read_bytes() == content
     assert stat.S_IMODE((images / "pages-1.img").stat().st_mode) == 0o600
     archive = io.BytesIO()
@@ -80,7 +80,7 @@ def test_files_arrive_as_they_are(place: str, shell: str) -> None:
         info = tarfile.TarInfo("core-1.img")
         info.size = 4
         tar.addfile(info, io.BytesIO(b"core"))
-    code, answer = ask(f"tar {place} {IDENT} - -", shell, archive.getvalue())
+    code, answer = ask(f"tar {place} {IDENT} checkpoint - -", shell, archive.getvalue())
     assert (code, answer.split()) == (0, ["4:core-1.img", f"{len(content)}:pages-1.img"])
     assert ask(f"drop {place} {IDENT}", shell) == (0, "dropped")
     assert not os.path.exists(place)
@@ -91,18 +91,33 @@ def test_files_arrive_as_they_are(place: str, shell: str) -> None:
 def test_compressed_file_is_unpacked_and_a_damaged_one_refused(place: str) -> None:
     content = b"memory " * 100_000
     packed = subprocess.run(["zstd", "-c"], input=content, capture_output=True, check=True).stdout
-    ask(f"make {place} {IDENT} 1000 /")
-    assert ask(f"file {place} {IDENT} pages-1.img zstd", rest=packed) == (0, str(len(content)))
+    ask(f"make {place} {IDENT} checkpoint 1000 /")
+    assert ask(f"file {place} {IDENT} checkpoint pages-1.img zstd", rest=packed) == (0, str(len(content)))
     assert pathlib.Path(place, IDENT, "checkpoint/pages-1.img").read_bytes() == content
-    assert ask(f"file {place} {IDENT} pages-2.img zstd", rest=packed[:-3])[0] != 0
-    assert ask(f"file {place} {IDENT} pages-3.img zstd", rest=packed[:-2] + b"xx")[0] != 0
+    assert ask(f"file {place} {IDENT} checkpoint pages-2.img zstd", rest=packed[:-3])[0] != 0
+    assert ask(f"file {place} {IDENT} checkpoint pages-3.img zstd", rest=packed[:-2] + b"xx")[0] != 0
     # A file is written once: who comes late must not write into another one's.
-    assert ask(f"file {place} {IDENT} pages-1.img zstd", rest=packed)[0] != 0
+    assert ask(f"file {place} {IDENT} checkpoint pages-1.img zstd", rest=packed)[0] != 0
+
+
+@needs_programs
+def test_rounds_lie_side_by_side(place: str) -> None:
+    ask(f"make {place} {IDENT} checkpoint 1000 /")
+    assert ask(f"round {place} {IDENT} round-1 - -") == (0, "begun")
+    assert ask(f"file {place} {IDENT} round-1 pages-1.img none", rest=b"first") == (0, "5")
+    assert ask(f"round {place} {IDENT} checkpoint round-1 -") == (0, "begun")
+    assert pathlib.Path(place, IDENT, "checkpoint/parent/pages-1.img").read_bytes() == b"first"
+    assert os.readlink(f"{place}/{IDENT}/checkpoint/parent") == "../round-1"
+    ask(f"file {place} {IDENT} checkpoint pages-1.img none", rest=b"last")
+    # Once more, for another try: what is before it stays as it is.
+    assert ask(f"round {place} {IDENT} checkpoint round-1 -") == (0, "begun")
+    assert os.listdir(f"{place}/{IDENT}/checkpoint") == ["parent"]
+    assert pathlib.Path(place, IDENT, "round-1/pages-1.img").read_bytes() == b"first"
 
 
 @needs_programs
 def test_what_is_removed_holds_no_memory(place: str) -> None:
-    ask(f"make {place} {IDENT} 1000 /")
+    ask(f"make {place} {IDENT} checkpoint 1000 /")
     path = f"{place}/{IDENT}/checkpoint/pages-1.img"
     with open(path, "wb") as writer:
         writer.write(bytes(1_000_000))
@@ -116,14 +131,14 @@ def test_what_is_removed_holds_no_memory(place: str) -> None:
 def test_half_written_claim_of_another_one_is_no_hindrance(place: str, claim: str) -> None:
     pathlib.Path(place, OTHER).mkdir(parents=True)
     pathlib.Path(place, OTHER, "claim").write_text(claim)
-    assert ask(f"make {place} {IDENT} 1000 /") == (0, "made")
+    assert ask(f"make {place} {IDENT} checkpoint 1000 /") == (0, "made")
 
 
 @needs_programs
 def test_made_anew_it_is_empty(place: str) -> None:
-    ask(f"make {place} {IDENT} 1000 /")
+    ask(f"make {place} {IDENT} checkpoint 1000 /")
     pathlib.Path(place, IDENT, "checkpoint/old.img").touch()
-    assert ask(f"make {place} {IDENT} 1000 /") == (0, "made")
+    assert ask(f"make {place} {IDENT} checkpoint 1000 /") == (0, "made")
     assert os.listdir(f"{place}/{IDENT}/checkpoint") == []
 
 
@@ -131,14 +146,14 @@ def test_made_anew_it_is_empty(place: str) -> None:
 def test_claims_of_others_count(place: str) -> None:
     pathlib.Path(place).mkdir(parents=True)
     free = shutil.disk_usage(place).free // 1024
-    assert ask(f"make {place} {IDENT} {free * 2 // 3} /") == (0, "made")
-    code, answer = ask(f"make {place} {OTHER} {free * 2 // 3} /")
+    assert ask(f"make {place} {IDENT} checkpoint {free * 2 // 3} /") == (0, "made")
+    code, answer = ask(f"make {place} {OTHER} checkpoint {free * 2 // 3} /")
     assert code == 0 and answer.startswith("short ")
     assert not os.path.exists(f"{place}/{OTHER}")
     # Its own claim does not count against itself.
-    assert ask(f"make {place} {IDENT} {free * 2 // 3} /") == (0, "made")
+    assert ask(f"make {place} {IDENT} checkpoint {free * 2 // 3} /") == (0, "made")
     ask(f"drop {place} {IDENT}")
-    assert ask(f"make {place} {OTHER} {free * 2 // 3} /") == (0, "made")
+    assert ask(f"make {place} {OTHER} checkpoint {free * 2 // 3} /") == (0, "made")
 
 
 @pytest.mark.parametrize(
@@ -146,16 +161,18 @@ def test_claims_of_others_count(place: str) -> None:
     [
         "",
         "make",
-        f"make /tmp {IDENT} 1 /",
-        f"make /etc/../ferry.podman {IDENT} 1 /",
-        f"make /tmp/$(id)/ferry.podman {IDENT} 1 /",
-        f"make relative/ferry.podman {IDENT} 1 /",
-        "make /tmp/x/ferry.podman ../../etc 1 /",
-        "make /tmp/x/ferry.podman .. 1 /",
-        "make /tmp/x/ferry.podman / 1 /",
+        f"make /tmp {IDENT} checkpoint 1 /",
+        f"make /etc/../ferry.podman {IDENT} checkpoint 1 /",
+        f"make /tmp/$(id)/ferry.podman {IDENT} checkpoint 1 /",
+        f"make relative/ferry.podman {IDENT} checkpoint 1 /",
+        "make /tmp/x/ferry.podman ../../etc checkpoint 1 /",
+        "make /tmp/x/ferry.podman .. checkpoint 1 /",
+        "make /tmp/x/ferry.podman / checkpoint 1 /",
         "drop /tmp/x/ferry.podman a",
-        f"file /tmp/x/ferry.podman {IDENT} ../../../etc/passwd none",
-        f"file /tmp/x/ferry.podman {IDENT} a;id none",
+        f"file /tmp/x/ferry.podman {IDENT} checkpoint ../../../etc/passwd none",
+        f"round /tmp/x/ferry.podman {IDENT} ../../etc -",
+        f"round /tmp/x/ferry.podman {IDENT} a/b -",
+        f"file /tmp/x/ferry.podman {IDENT} checkpoint a;id none",
         f"list /tmp/x/ferry.podman {IDENT}",
         f"$(id) /tmp/x/ferry.podman {IDENT}",
     ],
@@ -187,7 +204,7 @@ def test_channel_sends_files_and_bytes(place: str, tmp_path: pathlib.Path) -> No
     content = os.urandom(3_000_000)
     (tmp_path / "file").write_bytes(content)
     channel = Receiver(There()).channel()
-    channel.send(f"file {place} {IDENT} pages-1.img none\n".encode())
+    channel.send(f"file {place} {IDENT} checkpoint pages-1.img none\n".encode())
     offset = 0
     with open(tmp_path / "file", "rb") as file:
         while offset < len(content):

@@ -7,7 +7,7 @@ import base64
 
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils import _recovery
+from ansible_collections.ferry.podman.plugins.module_utils import _migration, _recovery
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._errors import MigrationFailed
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
@@ -86,7 +86,7 @@ def cut_off(libpod, other_libpod, connect, make_host, inspect_json, monkeypatch,
 # -- before anything arrived ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("phase", ["assess", "prepare"])
+@pytest.mark.parametrize("phase", ["assess", "prepare", "precopy"])
 def test_what_was_never_frozen_goes_on(cut_off, phase) -> None:
     cut_off.destination.on("DELETE /networks/made", 204)
     assert cut_off.leaves(RUNNING, None).take_up(phase, networks=["made"]) is None
@@ -200,6 +200,48 @@ def test_what_somebody_else_has_in_the_store_stays(cut_off) -> None:
     assert error.facts["location"] == "unknown" and "already in use" in str(error)
     assert REMOVE not in cut_off.destination.seen
     assert not cut_off.started_here
+
+
+def test_fence_goes_also_where_the_memory_was_lost_here(cut_off, inspect_json, monkeypatch) -> None:
+    """It would hold the name for ever: no journal tells of it any more."""
+    monkeypatch.setattr(_recovery, "unpacks", lambda *_sides: False)
+    monkeypatch.setattr(_recovery, "checkpoint_evidence", lambda _client, _container: "absent")
+    fence = inspect_json("created", Id="f" * 64, Config={"Labels": {"ferry.fence": ID}})
+    cut_off.destination.on("GET /containers/web/json", 404, fence)
+    cut_off.destination.on("DELETE /containers/web", [])
+    error = cut_off.leaves(("exited", {}), None).failed("restore")
+    assert "before its memory had been written" in str(error)
+    assert "DELETE /containers/web" in cut_off.destination.seen
+    assert cut_off.journal_is_gone
+
+
+def test_images_stay_while_the_runtime_works_on_them(cut_off, monkeypatch) -> None:
+    removed = []
+    monkeypatch.setattr(_migration, "is_at_work", lambda _client, _container: True)
+    monkeypatch.setattr(_migration, "remove_here", lambda *where: removed.append(where))
+    monkeypatch.setattr(_migration, "keep_on_disk", lambda *where: removed.append(where))
+    error = cut_off.leaves(RUNNING, None).failed("freeze", thin=True)
+    assert error.facts["location"] == "unknown"
+    assert not removed
+    assert not cut_off.journal_is_gone
+
+
+def test_images_go_when_it_runs_on_the_source_again(cut_off, monkeypatch) -> None:
+    removed = []
+    monkeypatch.setattr(_migration, "remove_here", lambda _client, _host, ident, _container: removed.append(ident))
+    assert cut_off.leaves(FROZEN, None).take_up("transfer", thin=True) is None
+    assert removed == [ID]
+    assert cut_off.journal_is_gone
+
+
+def test_only_copy_of_a_memory_is_kept_where_nobody_can_tell(cut_off, monkeypatch) -> None:
+    kept = []
+    monkeypatch.setattr(_migration, "keep_on_disk", lambda _client, _host, container: kept.append(container.id) or "")
+    refused = cut_off.destination.json(500, {"cause": "that name is already in use", "message": TAKEN.format("e" * 64)})
+    cut_off.destination.on("POST /containers/create", refused)
+    assert cut_off.leaves(FROZEN, None).failed("restore", thin=True).facts["location"] == "unknown"
+    assert kept == [ID]
+    assert not cut_off.journal_is_gone
 
 
 def test_fence_stays_while_the_destination_may_be_unpacking(cut_off, inspect_json) -> None:

@@ -83,5 +83,23 @@ def test_small_ones_go_thin_if_that_is_wanted() -> None:
 
 
 def test_destination_needs_room_for_the_images_and_the_processes() -> None:
-    assert size_there(GB, MEMORY) > 2 * GB > size_here(GB) > GB
-    assert size_there(GB, DISK) < 2 * GB
+    assert size_there(GB, MEMORY, GB) > 2 * GB > size_here(GB) > GB
+    assert size_there(GB, DISK, GB) < 2 * GB
+
+
+@pytest.mark.parametrize(
+    ("changes", "rounds", "times", "reason"),
+    [
+        ({}, 5, 3, ""),
+        ({"rounds": 0}, 0, 1, "never"),
+        ({"tracks": lambda: False}, 0, 1, "mem_dirty_track"),
+        ({"memory": 50_000_000}, 0, 1, "so little"),
+        ({"facts_here": facts(int(2.5 * GB))}, 1, 2, ""),
+        ({"facts_there": facts(int(3.5 * GB))}, 1, 2, ""),
+        ({"facts_there": facts(int(2.5 * GB))}, 0, 1, "not the room"),
+    ],
+)
+def test_rounds_before_the_freeze(changes: dict[str, t.Any], rounds: int, times: int, reason: str) -> None:
+    planned = plan(conditions(**{"rounds": 5, "tracks": lambda: True, **changes}))
+    assert (planned.rounds, planned.times) == (rounds, times)
+    assert reason in planned.rounds_reason if reason else not planned.rounds_reason
