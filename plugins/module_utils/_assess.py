@@ -162,6 +162,7 @@ class Assessment:
                 Conditions(
                     transfer=self.request.transfer,
                     memory=self._weight.memory,
+                    shared=self.processes.shared if self.processes is not None else 0,
                     straight=here.client.transport.is_local
                     and os.geteuid() == 0
                     and there.client.transport.forward is not None,
@@ -237,7 +238,8 @@ class Assessment:
             dest="",
             compression="none",
             ignore_volumes=self.request.ignore_volumes,
-            retries=self.request.retries,
+            # A try that failed may have reset what tells of changed pages: another one would miss some.
+            retries=0 if with_previous else self.request.retries,
         )
         return Checkpointer(self.source.client, self.source.host, request)
 

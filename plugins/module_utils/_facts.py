@@ -83,6 +83,7 @@ class ProcessFacts:
     """What the processes of a running container do, seen from its host.
 
     :param memory: bytes that CRIU would write.
+    :param shared: bytes of it that several processes can have, as databases do.
     :param io_uring: IDs of processes that use it.
     :param connections: established TCP connections of its network namespace to other hosts.
     :param listeners: of its processes' network namespace, if that is the host's.
@@ -90,6 +91,7 @@ class ProcessFacts:
 
     memory: int = 0
     io_uring: tuple[int, ...] = ()
+    shared: int = 0
     connections: int = 0
     listeners: frozenset[Listener] = frozenset()
 
@@ -229,7 +231,12 @@ def file_system_of(path: str, mounts: str) -> tuple[str, str]:
     return found
 
 
-def memory_of(text: str) -> int:
+def memory_of(text: str, keys: t.Sequence[str] = ("Pss_Anon", "Pss_Shmem", "SwapPss")) -> int:
     """Bytes that CRIU writes of one process, from its ``smaps_rollup``: all but clean pages of files."""
     values = dict(_labelled(text.splitlines()))
-    return sum(_kilobytes(values.get(key, "")) for key in ("Pss_Anon", "Pss_Shmem", "SwapPss"))
+    return sum(_kilobytes(values.get(key, "")) for key in keys)
+
+
+def shared_of(text: str) -> int:
+    """Of these the bytes of shared memory."""
+    return memory_of(text, ("Pss_Shmem",))

@@ -26,6 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._facts import (
     listening,
     memory_of,
     parse_probe,
+    shared_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     Container,
@@ -112,10 +113,12 @@ def process_facts(client: LibpodClient, container: Container) -> ProcessFacts | 
     # The service may be in a container of its own, with other IDs.
     if not pids or container.id not in _read(f"/proc/{pids[0]}/cgroup"):
         return None
+    rollups = [_read(f"/proc/{pid}/smaps_rollup") for pid in pids]
     tcp = [_read(f"/proc/{pids[0]}/net/{name}") for name in ("tcp", "tcp6")]
     on_host = container.raw["HostConfig"].get("NetworkMode") == "host"
     return ProcessFacts(
-        memory=sum(memory_of(_read(f"/proc/{pid}/smaps_rollup")) for pid in pids),
+        memory=sum(map(memory_of, rollups)),
+        shared=sum(map(shared_of, rollups)),
         io_uring=tuple(pid for pid in pids if _uses_io_uring(pid)),
         # Of the whole host, if that is the container's network.
         connections=0 if on_host else sum(map(established, tcp)),

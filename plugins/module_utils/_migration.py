@@ -21,12 +21,13 @@ import typing as t
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils import _compat, _criu
 from ansible_collections.ferry.podman.plugins.module_utils._archive import Contents
 from ansible_collections.ferry.podman.plugins.module_utils._arrival import Arrival
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import bring_back
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    CheckpointFailed,
     FerryError,
     MigrationFailed,
     OutcomeUnknown,
@@ -233,7 +234,7 @@ class Migration:
         thin = Thin(here, there, self.container, planned, self.request.compress, memory, self.progress, zstd_there=zstd)
         self.journal.enter("prepare", thin=True)
         try:
-            thin.prepare()
+            self._claim(thin)
         except NotThin as reason:
             self._forget_pages(thin)
             if self.request.transfer == "thin":
@@ -241,6 +242,16 @@ class Migration:
             _compat.refuse_blockers(self._doing, self.assessment.give_up_thin(reason))
             return
         self.thin = thin
+
+    @staticmethod
+    def _claim(thin: Thin) -> None:
+        """:raises NotThin: if there is not even the room for no rounds."""
+        try:
+            thin.prepare()
+        except NotThin as reason:
+            if not thin.plan.rounds:
+                raise
+            thin.without_rounds(str(reason))
 
     def _forget_pages(self, thin: Thin) -> None:
         """Nothing of them is to stay; where the other host has made nothing, it need not remove anything either."""
@@ -263,7 +274,7 @@ class Migration:
                 self._rounds(self.thin)
         except (FerryError, OSError) as error:
             self._forget_prepared()
-            raise MigrationFailed(f"{described(error)} The container runs on.", location="source") from error
+            raise MigrationFailed(f"{described(error)} It has not been frozen.", location="source") from error
 
     def _rounds(self, thin: Thin) -> None:
         try:
@@ -271,10 +282,21 @@ class Migration:
         except (FerryError, OSError) as error:
             if self.request.precopy != "auto":
                 raise
-            thin.without_rounds(f"A round has failed. {described(error)}")
+            self._go_on_without_rounds(thin, f"A round has failed. {described(error)}")
             return
+        now = self.source.client.container(self.container.id)
+        if not now.running or now.started_at != self.container.started_at:
+            raise FerryError(f"The container {now.name} has ended or was started anew while its memory went over.")
         weight = self.assessment.estimate
         self.journal.note(expected=self.progress.sent + thin.rounds[-1] + weight.archive - weight.memory)
+
+    def _go_on_without_rounds(self, thin: Thin, why: str) -> None:
+        try:
+            thin.without_rounds(why)
+        except NotThin as reason:
+            self._forget_pages(thin)
+            self.thin = None
+            _compat.refuse_blockers(self._doing, self.assessment.give_up_thin(reason))
 
     def _end_thin(self) -> None:
         if self.thin is not None:
@@ -409,8 +431,20 @@ class Migration:
     def _frozen(self, policy: RestartPolicy, contents: Contents) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
         thin = self.thin
-        rounds = thin is not None and bool(thin.rounds)
-        chunks = self.assessment.checkpointer(with_previous=rounds).export(
+        if thin is None or not thin.rounds:
+            return self._dumped(policy, contents)
+        try:
+            return self._dumped(policy, contents, with_previous=True)
+        except CheckpointFailed as error:
+            if not self.request.retries or not _criu.is_transient(error.facts.get("criu_log") or []):
+                raise
+        # Of the processes that were dumped before it failed CRIU has forgotten what they have changed.
+        thin.without_rounds("A client was connecting during the last dump, so all of the memory went again.")
+        return self._dumped(policy, contents)
+
+    def _dumped(self, policy: RestartPolicy, contents: Contents, *, with_previous: bool = False) -> Iterator[bytes]:
+        thin = self.thin
+        chunks = self.assessment.checkpointer(with_previous=with_previous).export(
             self.container,
             contents,
             self._spool(),

@@ -63,8 +63,8 @@ def another(sizes: t.Sequence[int], most: int, room: int) -> bool:
         return False
     if not sizes:
         return True
-    # As much as the first one may come again, twice.
-    if sizes[-1] <= SMALL or sum(sizes) + 2 * sizes[-1] > room:
+    # One more like the last, and then all of it in the dump, if the processes suddenly write more.
+    if sizes[-1] <= SMALL or sum(sizes) + sizes[-1] + sizes[0] > room:
         return False
     return len(sizes) == 1 or sizes[-1] <= SHRINKS * sizes[-2]
 
@@ -100,7 +100,16 @@ def pre_dump(container: Container, images: str, work: str, parent: str | None, f
     paths = ["--image-path", images, "--work-path", work, *(["--parent-path", f"../{parent}"] if parent else [])]
     command = [container.runtime, "checkpoint", "--pre-dump", *paths, *flags, container.id]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LIMIT,
+            check=False,
+            # Whoever ends the module must not end CRIU while it holds the processes.
+            start_new_session=True,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FerryError(f"The memory of {container.name} could not be written beforehand: {error}") from error
     if done.returncode != 0:

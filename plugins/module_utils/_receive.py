@@ -43,7 +43,7 @@ RECEIVE = (
     "while read -r k v u; do case $k in MemAvailable:) free=$v ;; esac; done </proc/meminfo; "
     "else exec 9<$place; flock -w 30 9 || exit 3; "
     "free=$(df -Pk $place | { read -r x; read -r x x x v x; echo $v; }); fi; "
-    "[ $free -ge 0 ] || exit 3; wipe $place/$id/*/*; rm -rf $place/$id; "
+    "[ $free -ge 0 ] || exit 3; wipe $place/$id/*/*; rm -rf $place/$id || exit 3; "
     "for o in $place/*/claim; do n=0; read -r n 2>/dev/null <$o || continue; u=$(du -sk ${o%/claim} 2>/dev/null); "
     "u=${u%%[!0-9]*}; [ ${n:-0} -le ${u:-0} ] || free=$((free - n + ${u:-0})); done; "
     "if [ $name -gt $free ]; then echo short $free; exit; fi; "

@@ -84,6 +84,7 @@ class Conditions:
 
     :param transfer: as it was asked for.
     :param memory: bytes that CRIU will write.
+    :param shared: bytes of that in shared memory, which CRIU does not track.
     :param rounds: how often memory may go before the freeze, as it was asked for.
     :param tracks: asks whether the source's kernel tells what was written.
     :param straight: whether this is the source's host, as root, and ssh leads to the destination.
@@ -97,6 +98,7 @@ class Conditions:
     there: HostInfo
     facts_here: HostFacts | None
     facts_there: HostFacts | None
+    shared: int = 0
     rounds: int = 0
     tracks: t.Callable[[], bool] = lambda: False
 
@@ -135,6 +137,8 @@ def _no_rounds(known: Conditions) -> str:
         return "precopy is never."
     if known.memory < WORTH_ROUNDS:
         return f"It has {known.memory // MEGABYTE} MB of memory, so little that rounds gain nothing."
+    if known.memory - known.shared < max(WORTH_ROUNDS, known.shared):
+        return "Most of its memory is shared by processes: CRIU does not track that, and writes all of it each time."
     if not known.tracks():
         return "The source's kernel does not tell which memory was written (criu check --feature mem_dirty_track)."
     return ""
@@ -340,6 +344,7 @@ class Thin:
         with self._sent(name, work, parent):
             pre_dump(self._container, images, work, parent, flags)
         self.finish()
+        self.close()
         return pages_in(images)
 
     def finish(self) -> None:

@@ -167,3 +167,9 @@ def test_file_system_of_a_path_is_the_last_one_mounted_above(path, found) -> Non
 def test_available_memory() -> None:
     assert _facts.available_memory("MemFree: 1 kB\nMemAvailable:  2 kB\n") == 2048
     assert _facts.available_memory("MemFree: 1 kB\n") is None
+
+
+def test_shared_memory_is_told_apart() -> None:
+    rollup = "55f0-7ffe ---p 00000000 00:00 0 [rollup]\nPss_Anon:  100 kB\nPss_Shmem:  30 kB\nSwapPss:  5 kB\n"
+    assert _facts.memory_of(rollup) == 135 * 1024
+    assert _facts.shared_of(rollup) == 30 * 1024

@@ -94,6 +94,7 @@ def test_destination_needs_room_for_the_images_and_the_processes() -> None:
         ({"rounds": 0}, 0, 1, "never"),
         ({"tracks": lambda: False}, 0, 1, "mem_dirty_track"),
         ({"memory": 50_000_000}, 0, 1, "so little"),
+        ({"shared": GB // 2 + 1}, 0, 1, "does not track"),
         ({"facts_here": facts(int(2.5 * GB))}, 1, 2, ""),
         ({"facts_there": facts(int(3.5 * GB))}, 1, 2, ""),
         ({"facts_there": facts(int(2.5 * GB))}, 0, 1, "not the room"),
