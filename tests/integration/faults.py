@@ -36,7 +36,7 @@ def entered():
     except (OSError, ValueError):
         return False
 print("ready", flush=True)
-end = time.monotonic() + 90
+end = time.monotonic() + 240
 while not entered():
     if time.monotonic() > end:
         sys.exit("waited in vain")

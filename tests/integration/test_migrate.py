@@ -381,6 +381,7 @@ fallocate -l 45M /var/tmp/filler
 
 
 def test_source_full(road: Road) -> None:
+    road.transfer = "stream"
     box = road.source.start_on_lan("keeper", command=("40",))
     memory = box.memory()
     with full(road.source, "/var/tmp", "70m"):
@@ -418,6 +419,7 @@ def frozen(box: Box) -> bool:
 
 
 def test_module_killed_while_the_container_is_frozen(road: Road) -> None:
+    road.transfer = "stream"
     box = road.source.start_on_lan("keeper", "--restart", "always", command=("150",))
     memory = box.memory()
     process = road.begin(box)

@@ -132,6 +132,7 @@ def stopped(road: Road, begin: Callable[[], Play], phase: str = "") -> Iterator[
 
 
 def test_phase_and_bytes_are_told_while_it_runs(road: Road, tmp_path: pathlib.Path) -> None:
+    road.transfer = "stream"
     box = road.source.start_on_lan("keeper", command=("40",))
     memory = box.memory()
     show = {"ansible.builtin.debug": {"msg": "{{ moved | to_json }}"}}

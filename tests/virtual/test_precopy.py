@@ -109,9 +109,9 @@ def test_module_killed_in_a_round(road: Road, delay: float) -> None:
 
 def test_module_killed_after_the_rounds(road: Road) -> None:
     """What the source goes on from is in several directories."""
-    writer = Writer.start(road.source, 100, 2)
+    writer = Writer.start(road.source, 80, 1)
     trigger = Trigger(writer.box, "transfer", 0.0, action=KILL)
-    process = begin(road, writer, bandwidth="4M")
+    process = begin(road, writer)
     trigger.happened()
     ended(process)
     assert writer.box.status == "exited"
