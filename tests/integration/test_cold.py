@@ -77,7 +77,9 @@ def move(road: Road, box: Box, **options: object) -> Result:
 
 def arrived(road: Road, box: Box, result: Result) -> Box:
     assert not result.failed, result.msg
-    assert result.values["location"] == "destination" and result.values["method"] == "cold"
+    # A move that was killed after its last line leaves nothing to do, and the next one names no method.
+    expected = "cold" if result.values["changed"] else None
+    assert result.values["location"] == "destination" and result.values.get("method") == expected
     there = road.arrived(box)
     assert result.values["container"]["id"] == there.id != box.id
     clean(road)

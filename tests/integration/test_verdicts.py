@@ -138,7 +138,7 @@ def test_disk_that_is_too_small_is_found_before_the_freeze(outlook: Outlook) -> 
     life = box.life
     outlook.destination.run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/var/tmp")
     outlook.destination.later("umount", "--lazy", "/var/tmp")
-    result = outlook.move(box)
+    result = outlook.move(box, transfer="stream")
     assert codes(result.values, "blocker") == {"disk_short"}
     assert "destination's file system /var/tmp" in message(result, "disk_short")
     assert box.life == life
