@@ -16,11 +16,12 @@ astray: a drop is told to TCP, which gives a connection up after 16 of them with
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import subprocess
 import time
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import OutcomeUnknown, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._transport import Transport
@@ -30,6 +31,9 @@ EXPIRES = 600
 
 COMMAND = "nft -f -"
 """The one command that the destination runs for a move; a forced command of an ssh key may be just this."""
+
+READY_WITHIN = 10.0
+"""Seconds that the nft which waits to remove the guard has for it; after that another one is run."""
 
 INWARDS = {"ingress": ("daddr", "drop")}
 BOTH_WAYS = {**INWARDS, "egress": ("saddr", 'fwd to "lo"')}
@@ -58,6 +62,7 @@ class Guard:
     until: float | None = None
     both_ways: bool = False
     left: str | None = None
+    _waiting: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def table(self) -> str:
@@ -116,20 +121,48 @@ class Guard:
         """Never raises: what becomes of the container must not depend on it, and it expires by itself."""
         if self.until is None:
             return
+        script = f"add table {self.table}\ndelete table {self.table}\n"
         try:
-            self.transport.again_if_lost(lambda: self._nft(f"add table {self.table}\ndelete table {self.table}\n"))
+            if not self._done_by_waiting(script):
+                self.transport.again_if_lost(lambda: self._nft(script))
             self.until = self.left = None
         except TransportError as error:
             self.left = str(error)
 
+    def _wait_to_remove(self) -> None:
+        """Have nft read its input on the other host, so that clients need not wait for a login; it may go without."""
+        if self.until is not None and self.transport.forward is not None:
+            with contextlib.suppress(TransportError):
+                self._waiting = self.transport.forward.begin(COMMAND, subprocess.DEVNULL)
+
+    def _done_by_waiting(self, script: str) -> bool:
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return False
+        try:
+            waiting.communicate(script.encode(), timeout=READY_WITHIN)
+        except (OSError, subprocess.TimeoutExpired):
+            waiting.kill()
+            waiting.communicate()
+        return waiting.returncode == 0
+
+    def _end_waiting(self) -> None:
+        """It has read nothing then, and does nothing."""
+        if self._waiting is not None:
+            self._waiting.kill()
+            self._waiting.communicate()
+            self._waiting = None
+
     def __enter__(self) -> Guard:
         self.set()
+        self._wait_to_remove()
         return self
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         """It stays where nobody knows whether the container runs behind it: while it stands, a way back is safe."""
         if not isinstance(error, OutcomeUnknown):
             self.remove()
+        self._end_waiting()
 
     def _nft(self, script: str) -> None:
         if self.transport.forward is not None:

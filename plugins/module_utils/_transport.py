@@ -289,10 +289,10 @@ class SshForward:
             raise TransportError(f"{command!r} on {self._endpoint.host} failed: {said or f'exit status {code}'}.")
         return said
 
-    def begin(self, command: str, said: t.IO[bytes]) -> subprocess.Popen[bytes]:
+    def begin(self, command: str, said: t.IO[bytes] | int) -> subprocess.Popen[bytes]:
         """Begin a command on the other host over the same connection; it reads from a pipe and answers into one.
 
-        :param said: a file for what it, or ssh, says of errors.
+        :param said: a file for what it, or ssh, says of errors, or ``subprocess.DEVNULL``.
         :raises TransportError: if ssh cannot be started.
         """
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils._errors import TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import OutcomeUnknown, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._guard import (
     BOTH_WAYS,
     INWARDS,
@@ -137,6 +137,42 @@ def test_guard_of_another_host_is_set_there(programs, connect, tmp_path) -> None
     with guard:
         assert (tmp_path / "script").read_text() == guard.script(BOTH_WAYS)
     assert noted.read_text().splitlines()[-2:] == ["node2", "nft -f -"]
+
+
+REMOVED = f"add table {TABLE}\ndelete table {TABLE}\n"
+
+
+def test_nft_waits_on_the_other_host_to_remove_it(programs, connect, tmp_path) -> None:
+    programs("ssh", f'case "$*" in *nft*) cat >{tmp_path}/script.$$; echo $$ >>{tmp_path}/runs ;; esac')
+    guard = Guard(connect("ssh://root@node2/run/podman/podman.sock").transport, KEY, ["eth1"], ["10.9.0.7"])
+    with guard:
+        guard.remove()
+        setting, removing = (tmp_path / "runs").read_text().split()
+    assert (tmp_path / f"script.{removing}").read_text() == REMOVED != (tmp_path / f"script.{setting}").read_text()
+    assert len((tmp_path / "runs").read_text().split()) == 2
+    assert guard.until is guard.left is None
+
+
+def test_another_nft_removes_it_where_the_one_that_waits_fails(programs, connect, tmp_path) -> None:
+    once = f"grep -qx 'delete table {TABLE}' {tmp_path}/script && [ $(wc -l <{tmp_path}/script) = 2 ]"
+    fails = f"{once} && [ ! -e {tmp_path}/failed ] && touch {tmp_path}/failed && exit 1"
+    programs("ssh", f'case "$*" in *nft*) cat >{tmp_path}/script; {fails} ;; esac; exit 0')
+    guard = Guard(connect("ssh://root@node2/run/podman/podman.sock").transport, KEY, ["eth1"], ["10.9.0.7"])
+    with guard:
+        pass
+    assert (tmp_path / "failed").exists()
+    assert (tmp_path / "script").read_text() == REMOVED
+    assert guard.until is guard.left is None
+
+
+def test_nft_that_waits_is_ended_where_the_guard_has_to_stay(programs, connect, tmp_path) -> None:
+    programs("ssh", f'case "$*" in *nft*) cat >{tmp_path}/script && touch {tmp_path}/done ;; esac')
+    guard = Guard(connect("ssh://root@node2/run/podman/podman.sock").transport, KEY, ["eth1"], ["10.9.0.7"])
+    with pytest.raises(OutcomeUnknown), guard:
+        (tmp_path / "done").unlink()
+        raise OutcomeUnknown("Nobody knows.")
+    assert guard.until is not None
+    assert not (tmp_path / "done").exists()
 
 
 # -- what is guarded ------------------------------------------------------------------------------------------
