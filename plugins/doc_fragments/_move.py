@@ -58,8 +58,9 @@ options:
     default: auto
   precopy:
     description:
-      - Whether memory goes before the freeze, in rounds, all of it first and then what has been written since. Only
-        what the last round has left has to go while the container stands still.
+      - Whether memory and volumes go before the freeze.
+      - Memory goes in rounds, all of it first and then what has been written since. Only what the last round has left
+        has to go while the container stands still.
       - V(auto) does up to five rounds where that is possible and the container has 64 MiB of memory or more. It stops
         as soon as a round is not clearly smaller than the one before, or smaller than 4 MiB.
       - With a number, from 1 to 100, there are never more rounds than that. V(never) does none.
@@ -68,6 +69,10 @@ options:
       - Needs V(thin) (see O(transfer)), room for twice or three times the memory in its place on both hosts, and a
         source whose kernel tracks memory (C(criu check --feature mem_dirty_track)).
         RV(ferry.podman.podman_migrate#module:precopy_reason) tells why there was none.
+      - The content of volumes goes once before the freeze, unless this is V(never), if all of them have 16 MiB or more
+        together, and in the freeze each file goes again whose content has changed. Needs the module on the source as
+        root, an ssh URL, a transfer other than V(registry), and volumes whose files have no access control lists.
+        RV(ferry.podman.podman_migrate#module:precopy_volumes) has what went when.
     type: str
     default: auto
   registry:

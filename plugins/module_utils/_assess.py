@@ -31,6 +31,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_o
 from ansible_collections.ferry.podman.plugins.module_utils._precopy import bound_of
 from ansible_collections.ferry.podman.plugins.module_utils._restore import gather_facts
 from ansible_collections.ferry.podman.plugins.module_utils._thin import Conditions, NotThin, Plan, plan
+from ansible_collections.ferry.podman.plugins.module_utils._volumecopy import WORTH as WORTH_FIRST
+from ansible_collections.ferry.podman.plugins.module_utils._volumecopy import can_be_copied
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots
 
 
@@ -186,6 +188,17 @@ class Assessment:
             return False
         return done.returncode == 0
 
+    @cached_property
+    def volumes_first(self) -> dict[str, Json]:
+        """Volumes whose content goes before the freeze, as inspected; all of the container's, or none."""
+        request, names = self.request, self.subject.volumes
+        straight = self.source.client.transport.is_local and self.destination.client.transport.forward is not None
+        wanted = not request.ignore_volumes and request.precopy != "never" and request.transfer != "registry"
+        if not names or not wanted or not straight or os.geteuid() != 0 or self.estimate.volumes < WORTH_FIRST:
+            return {}
+        volumes = {name: self.source.client.volume(name) or {} for name in names}
+        return volumes if can_be_copied(volumes) else {}
+
     def give_up_thin(self, reason: NotThin) -> list[_compat.Finding]:
         """Go on without; what speaks against it then."""
         self.thin = reason
@@ -227,17 +240,18 @@ class Assessment:
             beside=self.estimate.memory if isinstance(self.thin, Plan) else 0,
         )
 
-    def checkpointer(self, *, with_previous: bool = False) -> Checkpointer:
+    def checkpointer(self, *, with_previous: bool = False, without_volumes: bool = False) -> Checkpointer:
         """What freezes the container.
 
         :param with_previous: most of its memory has gone before.
+        :param without_volumes: they go beside the archive.
         """
         options = CheckpointOptions(tcp_established=self.tcp != "none", file_locks=True, with_previous=with_previous)
         request = CheckpointRequest(
             options,
             dest="",
             compression="none",
-            ignore_volumes=self.request.ignore_volumes,
+            ignore_volumes=self.request.ignore_volumes or without_volumes,
             # A try that failed may have reset what tells of changed pages: another one would miss some.
             retries=0 if with_previous else self.request.retries,
         )

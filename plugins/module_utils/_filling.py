@@ -33,13 +33,25 @@ MOST_FILES = 200_000
 """Files that are looked at for attributes."""
 
 
-def read_directory(directory: str) -> Iterator[bytes]:
+CHANGED = 1
+"""What tar exits with when files changed, or vanished, while it read them."""
+
+
+def read_directory(directory: str, *, only: list[str] | None = None, settled: bool = True) -> Iterator[bytes]:
     """A tar of all that is in a directory of this machine, and of the directory itself, as ``.``.
 
+    :param only: names as in such a tar: these alone, and nothing that is in them.
+    :param settled: nothing may change meanwhile.
     :raises FerryError: if something could not be read, or changed meanwhile.
     """
-    with tempfile.TemporaryFile() as said:
-        command = [*TAR, f"--directory={directory}", "."]
+    with tempfile.TemporaryFile() as said, tempfile.NamedTemporaryFile() as wanted:
+        command = [*TAR, f"--directory={directory}"]
+        if only is None:
+            command.append(".")
+        else:
+            wanted.write(b"".join(os.fsencode(name) + b"\0" for name in only))
+            wanted.flush()
+            command += ["--no-recursion", "--null", f"--files-from={wanted.name}"]
         try:
             tar = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env={**os.environ, "LC_ALL": "C"})
         except OSError as error:
@@ -52,7 +64,7 @@ def read_directory(directory: str) -> Iterator[bytes]:
                 tar.kill()
             t.cast(t.IO[bytes], tar.stdout).close()
             tar.wait()
-        if code != 0:
+        if code != 0 and (settled or code != CHANGED):
             said.seek(0)
             words = said.read().decode(errors="replace").strip()[-300:]
             raise FerryError(f"tar could not read {directory}: {words or f'exit code {code}'}.")

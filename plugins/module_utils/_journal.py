@@ -41,7 +41,7 @@ class Entry:
     :param phase_begun: the same for the phase.
     :param tcp: established, close or none.
     :param volumes: names of those that move along.
-    :param made_volumes: names of those that the restore makes on the destination.
+    :param made_volumes: names of those that the move makes on the destination, before the freeze or in the restore.
     :param networks: names of those that were made on the destination for it.
     :param devices: of the source, on which clients reach it.
     :param addresses: its own on those devices.

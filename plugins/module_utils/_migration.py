@@ -63,6 +63,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._restore import Resto
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import drop_hold, hold, settle
 from ansible_collections.ferry.podman.plugins.module_utils._thin import NotThin, Plan, Thin
 from ansible_collections.ferry.podman.plugins.module_utils._transport import same_service
+from ansible_collections.ferry.podman.plugins.module_utils._volumecopy import VolumeCopy, release, take_back
 
 PATIENCE = 30.0
 """Seconds in which a destination that does not answer is asked again whether the container arrived."""
@@ -117,6 +118,7 @@ class Migration:
         )
         self.carrier = self._registry_carrier()
         self.thin: Thin | None = None
+        self.volumes: VolumeCopy | None = None
         self.ending = Ending(source, destination, self.arrival, journal, checkpoint_options(self.tcp), request)
 
     def assess(self, *, rehearse: bool = False) -> list[_compat.Finding]:
@@ -140,7 +142,8 @@ class Migration:
         """For check mode."""
         planned = self.assessment.thin
         rounds = planned.rounds if isinstance(planned, Plan) else 0
-        return [phase for phase in PHASES[1:] if rounds or phase != "precopy"]
+        before = rounds or self.assessment.volumes_first
+        return [phase for phase in PHASES[1:] if before or phase != "precopy"]
 
     def run(self) -> Json:
         """Move it, and return what the module returns.
@@ -168,7 +171,10 @@ class Migration:
         }
 
     def _way(self) -> Json:
-        """How the memory goes, and why so."""
+        """How its state goes, and why so."""
+        return {**self._way_of_memory(), "precopy_volumes": self.volumes.sent if self.volumes is not None else []}
+
+    def _way_of_memory(self) -> Json:
         planned = self.thin.plan if self.thin is not None else self.assessment.thin
         if isinstance(planned, Plan):
             used = self.thin.compression if self.thin is not None else None
@@ -217,6 +223,7 @@ class Migration:
         self._end_thin()
         with contextlib.suppress(FerryError):
             self.ending.remove_pages(self.container)
+            self.ending.take_back_volumes()
             entry = self.journal.entry
             remove_networks(self.destination.client, entry.networks if entry is not None else [])
             self.journal.close()
@@ -263,18 +270,45 @@ class Migration:
             self.journal.enter("prepare", thin=False)
 
     def _precopy(self) -> None:
-        """Have most of the memory on the destination before the freeze, where that is possible.
+        """Have most of volumes and memory on the destination before the freeze, where that is possible.
 
         :raises FerryError: if it fails; the container runs on, and nothing of it is left.
         """
-        if self.thin is None or not self.thin.plan.rounds:
+        rounds = self.thin is not None and self.thin.plan.rounds
+        volumes = self.assessment.volumes_first
+        if not rounds and not volumes:
             return
         try:
-            with self.progress.phase("precopy"):
-                self._rounds(self.thin)
+            with self.progress.phase("precopy", made_volumes=sorted(volumes)):
+                # Memory last: it is the first to have changed again.
+                self._copy_volumes()
+                if self.thin is not None and rounds:
+                    self._rounds(self.thin)
         except (FerryError, OSError) as error:
             self._forget_prepared()
             raise MigrationFailed(f"{described(error)} It has not been frozen.", location="source") from error
+
+    def _copy_volumes(self) -> None:
+        """:raises FerryError: if it fails, and what it has left cannot be removed."""
+        volumes = self.assessment.volumes_first
+        if not volumes:
+            return
+        copy = VolumeCopy(self.destination.client, self.container, volumes, self.progress)
+        try:
+            copy.prepare()
+        except FerryError:
+            # They go in the archive then, which needs them not to be there.
+            self.ending.take_back_volumes()
+            self.journal.enter("precopy", made_volumes=[])
+            return
+        self.volumes = copy
+        self.journal.note(expected=self.progress.sent + self._weight_of_archive)
+
+    @property
+    def _weight_of_archive(self) -> int:
+        """Bytes that go in the freeze, about, if all of the memory does."""
+        weight = self.assessment.estimate
+        return weight.archive - (weight.volumes if self.volumes is not None else 0)
 
     def _rounds(self, thin: Thin) -> None:
         try:
@@ -287,8 +321,8 @@ class Migration:
         now = self.source.client.container(self.container.id)
         if not now.running or now.started_at != self.container.started_at:
             raise FerryError(f"The container {now.name} has ended or was started anew while its memory went over.")
-        weight = self.assessment.estimate
-        self.journal.note(expected=self.progress.sent + thin.rounds[-1] + weight.archive - weight.memory)
+        rest = self._weight_of_archive - self.assessment.estimate.memory
+        self.journal.note(expected=self.progress.sent + thin.rounds[-1] + rest)
 
     def _go_on_without_rounds(self, thin: Thin, why: str) -> None:
         try:
@@ -365,6 +399,8 @@ class Migration:
         except Exception as error:
             arrived = self._arrived_all_the_same(error)
         self._stage = Stage.THERE
+        if self.volumes is not None:
+            self.ending.release_volumes()
         return arrived
 
     def _arrived_all_the_same(self, error: Exception) -> Json:
@@ -387,6 +423,8 @@ class Migration:
                 # podman acts on an archive when it has seen its end, which is sent when this returns.
                 if self.thin is not None:
                     self.thin.finish()
+                if self.volumes is not None:
+                    self.volumes.finish()
                 phases.close()
                 phases.enter_context(self._restoring(guard))
 
@@ -410,13 +448,15 @@ class Migration:
         """From here on podman on the destination may have the container running."""
         guard.refresh()
         self.arrival.unheard_until = guard.unheard_until
-        made = self._volumes_to_come()
+        made = self._made_volumes()
         with self.progress.phase("restore", sent=self.progress.sent, made_volumes=made, **guard_times(guard)):
             self._stage = Stage.SENT
             yield
 
-    def _volumes_to_come(self) -> list[str]:
-        """Those that podman will make there. What somebody else has made meanwhile is not ours to remove."""
+    def _made_volumes(self) -> list[str]:
+        """Those that podman will make there, or we have. What somebody else makes meanwhile is not ours to remove."""
+        if self.volumes is not None:
+            return sorted(self.assessment.volumes_first)
         wanted = [] if self.request.ignore_volumes else self.subject.volumes
         return sorted(set(wanted) - self.destination.client.volume_names()) if wanted else []
 
@@ -444,7 +484,10 @@ class Migration:
 
     def _dumped(self, policy: RestartPolicy, contents: Contents, *, with_previous: bool = False) -> Iterator[bytes]:
         thin = self.thin
-        chunks = self.assessment.checkpointer(with_previous=with_previous).export(
+        checkpointer = self.assessment.checkpointer(
+            with_previous=with_previous, without_volumes=self.volumes is not None
+        )
+        chunks = checkpointer.export(
             self.container,
             contents,
             self._spool(),
@@ -454,6 +497,8 @@ class Migration:
             link=thin.images_there if thin is not None else None,
         )
         first = next(chunks)
+        if self.volumes is not None:
+            self.volumes.compare()
 
         def all_of_it() -> Iterator[bytes]:
             yield first
@@ -510,7 +555,7 @@ class Migration:
             tcp_close=self.tcp == "close",
             ignore_static_ip=another_address,
             ignore_static_mac=another_address,
-            ignore_volumes=self.request.ignore_volumes,
+            ignore_volumes=self.request.ignore_volumes or self.volumes is not None,
             publish=self.request.publish,
             file_locks=True,
         )
@@ -604,6 +649,24 @@ class Ending:
             if same_service(entry.destination, self.destination.client.transport.url):
                 self.destination.client.transport.again_if_lost(lambda: self._remove_pages_there(entry))
 
+    def take_back_volumes(self) -> None:
+        """Remove those that were made on the destination for a move that does not come about.
+
+        :raises FerryError: if one cannot be removed.
+        """
+        entry, there = self.journal.entry, self.destination.client
+        if entry is not None and entry.made_volumes and same_service(entry.destination, there.transport.url):
+            take_back(there, entry.id, entry.made_volumes)
+
+    def release_volumes(self) -> None:
+        """Let go of those that were filled before it was restored there.
+
+        :raises FerryError: if that cannot be done.
+        """
+        entry, there = self.journal.entry, self.destination.client
+        if entry is not None and entry.made_volumes:
+            release(self.source.client, there, entry.id, entry.image_id, entry.made_volumes)
+
     def _remove_pages_there(self, entry: Entry) -> None:
         if entry.thin:
             remove_there(self.destination.client, self.destination.host, self.arrival.id)
@@ -628,6 +691,7 @@ class Ending:
         remove_networks(self.destination.client, entry.networks)
         if entry.phase not in BEGUN_THERE:
             self._remove_pages_there(entry)
+            self.take_back_volumes()
             return ""
         if not self.arrival.lift(PATIENCE, self._pending_until()):
             return (
@@ -636,9 +700,8 @@ class Ending:
             )
         self._remove_pages_there(entry)
         # podman makes them before the container, and leaves them when it is killed.
-        for name in entry.made_volumes:
-            with contextlib.suppress(FerryError):
-                self.destination.client.remove_volume(name)
+        with contextlib.suppress(FerryError):
+            self.take_back_volumes()
         return ""
 
     def _pages_left(self) -> list[_compat.Finding]:
@@ -710,6 +773,7 @@ class Ending:
         try:
             if self.journal.entry is not None:
                 self.journal.enter("commit")
+            self.release_volumes()
             drop_hold(here, container)
             if not self.request.keep_source:
                 here.remove_container(container.id, force=False)

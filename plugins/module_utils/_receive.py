@@ -30,7 +30,8 @@ CHECKPOINT = "checkpoint"
 RECEIVE = (
     "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C; umask 077; "
     "read -r what place id dir name how || exit 2; "
-    "case $place in /run/ferry.podman|/ferry.podman|/*/ferry.podman) ;; *) exit 2 ;; esac; "
+    "case $what:$place in unlink:/*/volumes/*/_data) ;; unlink:*) exit 2 ;; "
+    "*:/run/ferry.podman|*:/ferry.podman|*:/*/ferry.podman) ;; *) exit 2 ;; esac; "
     "case $place/$dir/$name/$how in *[!a-zA-Z0-9._/-]*|*/..*) exit 2 ;; esac; "
     "case $dir in */*) exit 2 ;; esac; "
     "case $id in *[!0-9a-f]*) exit 2 ;; ????????????*) ;; *) exit 2 ;; esac; "
@@ -55,6 +56,7 @@ RECEIVE = (
     "case $name in -) ;; *) ln -s ../$name $d/parent || exit 3 ;; esac; echo begun ;; "
     "tar) tar -xf - -C $d && cd $d && stat -c %s:%n * || exit 3 ;; "
     "nowhere) cat >/dev/null; echo done ;; "
+    "unlink) cd $place && xargs -0 -r rm -rf -- || exit 3; echo unlinked ;; "
     "drop) wipe $place/$id/*/*; rm -rf $place/$id || exit 3; rmdir $place 2>/dev/null; echo dropped ;; "
     "*) exit 2 ;; esac"
 )
@@ -67,6 +69,8 @@ RECEIVE = (
 - ``file PLACE ID DIR NAME HOW``: the rest of the input is the file; how is ``none`` or ``zstd``. Its size.
 - ``tar PLACE ID DIR``: the rest of the input is a tar of files. The size and name of every file that is there now.
 - ``nowhere PLACE ID``: the rest of the input is thrown away, to measure the link.
+- ``unlink PLACE``: the rest of the input are names of files in a volume, each with a zero byte behind it, which are
+  removed; ``unlinked``.
 - ``drop PLACE ID``: nothing of it stays.
 
 What is removed is emptied first: who still writes to it, over a link that was cut, keeps no memory then. Without quotes

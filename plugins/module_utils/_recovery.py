@@ -85,6 +85,7 @@ class Recovery:
             wait_for_runtime(self.source.client, container)
             settle(self.source.client, container)
         self._ending().remove_pages(container)
+        self._ending().take_back_volumes()
         if self._same_destination():
             remove_networks(self.destination.client, self.entry.networks)
         self.journal.close()
@@ -198,6 +199,7 @@ class Recovery:
         if remains is not None:
             self._ending().commit(remains)
             return there
+        self._ending().release_volumes()
         if not self.entry.keep_source:
             # The container is removed before its volumes.
             self._ending().remove_moved_volumes(self.entry.volumes)

@@ -236,6 +236,14 @@ precopy_reason:
   returned: success of a live move, unless it had been moved before
   type: str
   sample: At most 5 rounds, as long as each is smaller than the last.
+precopy_volumes:
+  description:
+  - Bytes of the volumes' content that went before the freeze, and of what had changed and went again in it.
+  - Empty where they go as a whole in the archive. In check mode, too.
+  returned: success of a live move, unless it had been moved before
+  type: list
+  elements: int
+  sample: [734003200, 1310720]
 tcp:
   description: What becomes of connections. V(established), V(close) or V(none); what O(tcp=auto) came to.
   returned: success of a live move, unless it had been moved before

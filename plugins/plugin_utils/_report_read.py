@@ -296,6 +296,7 @@ MOVED: Mapping[str, Reader] = {
     "compression": _text,
     "precopy": _list_of(_whole),
     "precopy_reason": _text,
+    "precopy_volumes": _list_of(_whole),
     "estimate": _record(ESTIMATE),
     "interrupted_phase": _text,
     "rollback": _record(ROLLBACK),

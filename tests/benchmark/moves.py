@@ -39,6 +39,8 @@ LINKS = {"1gbit": 400, "100mbit": 100}
 
 LINK_WAYS = ("thin none", "thin zstd", "auto")
 LINK_ROUNDS = 3
+VOLUME_WAYS = ("recipe", "auto never", "auto")
+VOLUME_MEGABYTES = 500
 MEGABYTE = 1_000_000
 
 HOLDER = """
@@ -69,6 +71,7 @@ podman container checkpoint --export {scratch}/x.tar {compress} --tcp-establishe
 scp -q {options} {scratch}/x.tar root@{there}:{scratch}/
 ssh {options} root@{there} podman container restore --import {scratch}/x.tar --tcp-established --file-locks >/dev/null
 podman rm {name} >/dev/null
+[ -z "{volume}" ] || podman volume rm {volume} >/dev/null
 rm {scratch}/x.tar
 ssh {options} root@{there} rm {scratch}/x.tar
 """
@@ -103,6 +106,7 @@ class Bench:
     def __init__(self) -> None:
         self.nodes = [node_of(name) for name in NODES]
         self.samples: Samples = {}
+        self._volume = ""
 
     @property
     def here(self) -> Node:
@@ -126,26 +130,36 @@ class Bench:
 
     def clean(self) -> None:
         for node in self.nodes:
-            node.podman("rm", "--force", "--time", "0", "--ignore", NAME)
+            self._remove(node)
             node.sh(f"rm -rf {SCRATCH}; sed -i '/ bench-moves$/d' /root/.ssh/authorized_keys")
             node.sh("umount /run/bench-moves 2>/dev/null || :; tc qdisc delete dev eth0 root 2>/dev/null || :")
 
     # -- the container
 
+    def _remove(self, node: Node) -> None:
+        node.podman("rm", "--force", "--time", "0", "--ignore", NAME)
+        node.podman("volume", "rm", "--force", NAME)
+
     def start(self, kind: str, megabytes: int) -> None:
         """On the host whose turn it is."""
         forget_neighbour(ADDRESS)
         for node in self.nodes:
-            node.podman("rm", "--force", "--time", "0", "--ignore", NAME)
-        flags = ("--detach", "--network", "lan", "--ip", ADDRESS, "--name", NAME)
+            self._remove(node)
+        self._volume = NAME if kind == "volume" else ""
+        flags: tuple[str, ...] = ("--detach", "--network", "lan", "--ip", ADDRESS, "--name", NAME)
         if kind == "redis":
             self.here.podman("run", *flags, "localhost/lab/redis")
             wait_until(lambda: "PONG" in self.here.podman("exec", NAME, "redis-cli", "ping", check=False), "redis")
             self.here.podman("exec", NAME, "redis-cli", "eval", FILL, "0", str(megabytes))
             return
-        command = ("--entrypoint", "/usr/bin/python3", "localhost/lab/keeper", "-c", HOLDER, str(megabytes))
+        flags += ("--volume", f"{NAME}:/data") if self._volume else ()
+        held = 0 if self._volume else megabytes
+        command = ("--entrypoint", "/usr/bin/python3", "localhost/lab/keeper", "-c", HOLDER, str(held))
         self.here.podman("run", *flags, *command)
         wait_until(lambda: "ready" in self.here.podman("logs", NAME), "the memory to be full", 120)
+        if self._volume:
+            fill = f"for n in $(seq {megabytes // 10}); do head -c 10000000 /dev/urandom >/data/$n; done"
+            self.here.podman("exec", NAME, "sh", "-c", fill)
 
     # -- one move
 
@@ -155,14 +169,14 @@ class Bench:
         sent, busy = self._sent(), processors()
         with Client(ADDRESS, "redis" if load.kind == "redis" else PORT) as client:
             begun = time.monotonic()
-            said = self._works(way)()
+            said, phases = self._works(way)()
             seconds = time.monotonic() - begun
             client.answered()
             downtime = client.longest
         service = max(self._service_memory(node) for node in self.nodes)
         noted = self.here.sh(f"cat {SCRATCH}/noted 2>/dev/null || :").split()
         memory = max(map(int, noted), default=0) / 1024
-        sample = Sample(downtime, seconds, self._sent() - sent, processors() - busy, memory, service, said)
+        sample = Sample(downtime, seconds, self._sent() - sent, processors() - busy, memory, service, said, phases)
         if way != "floor":
             self.nodes.reverse()
         if NAME not in self.here.names() or (way != "floor" and NAME in self.there.names()):
@@ -183,22 +197,23 @@ class Bench:
         script = "for p in $(pgrep -f 'podman system [s]ervice'); do grep VmHWM /proc/$p/status; done"
         return max(int(line.split()[1]) for line in node.sh(script).splitlines()) / 1024
 
-    def _works(self, way: str) -> Callable[[], str]:
+    def _works(self, way: str) -> Callable[[], tuple[str, dict[str, int]]]:
         if way in ("recipe", "plain recipe"):
             return lambda: self._shell(RECIPE, compress="--compress none" if way == "plain recipe" else "")
         if way == "floor":
             return lambda: self._shell(FLOOR)
         return lambda: self._migrate(way)
 
-    def _shell(self, script: str, **values: str) -> str:
+    def _shell(self, script: str, **values: str) -> tuple[str, dict[str, int]]:
         options = f"-i {SCRATCH}/id -o UserKnownHostsFile={SCRATCH}/known_hosts -o BatchMode=yes"
         known = {"options": options, "scratch": SCRATCH, "name": NAME, "there": self.there.address}
-        self.here.run("sh", "-euc", script.format(**known, **values), timeout=600)
-        return ""
+        self.here.run("sh", "-euc", script.format(**known, volume=self._volume, **values), timeout=600)
+        return "", {}
 
-    def _migrate(self, way: str) -> str:
-        """:param way: a transfer and, behind a space, what to do about compression."""
+    def _migrate(self, way: str) -> tuple[str, dict[str, int]]:
+        """:param way: a transfer and, behind a space, what to do about compression, or ``never`` about pre-copy."""
         transfer, _, compress = way.partition(" ")
+        precopy, compress = ("never", "") if compress == "never" else ("auto", compress)
         process = self.here.start_module(
             "podman_migrate",
             extra={"ansible_python_interpreter": f"{SCRATCH}/python"},
@@ -208,6 +223,7 @@ class Bench:
             destination_known_hosts=f"{SCRATCH}/known_hosts",
             transfer=transfer,
             compress=compress or ("none" if transfer == "thin" else "auto"),
+            precopy=precopy,
             force=True,
         )
         result = parsed(*process.communicate(timeout=600))
@@ -215,7 +231,8 @@ class Bench:
             raise SystemExit(f"{way}: {result.msg}")
         values = result.values
         phases = " ".join(f"{name} {taken}" for name, taken in values["phases"].items())
-        return f"{values['transfer']} {values['compression']} {values['downtime_ms']} ms: {phases}"
+        said = f"{values['transfer']} {values['compression']} {values['downtime_ms']} ms: {phases}"
+        return said, values["phases"]
 
     # -- rounds
 
@@ -230,7 +247,7 @@ class Bench:
                 print(f"{load} {turn + 1} {way:14} {self.measured(load, way)}", flush=True)
         self.shape("")
         for node in self.nodes:
-            node.podman("rm", "--force", "--time", "0", "--ignore", NAME)
+            self._remove(node)
 
     def _migrate_once(self) -> None:
         self._migrate("stream")
@@ -256,7 +273,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often each way is gone (%(default)s)")
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES), help="megabytes of memory")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), help="of " + ", ".join(WAYS))
-    parser.add_argument("--kind", choices=("random", "redis"), default="random", help="of the memory")
+    parser.add_argument("--kind", choices=("random", "redis", "volume"), default="random", help="of what moves")
     parser.add_argument("--link", default="", help="have the link so fast, such as 1gbit")
     parser.add_argument("--short", action="store_true", help="0 and 500 MB in two rounds")
     options = parser.parse_args()
@@ -286,6 +303,7 @@ def everything(bench: Bench, rounds: int) -> None:
     for size in SIZES:
         bench.rounds(Load("random", size), WAYS, rounds)
     bench.rounds(Load("redis", 500), WAYS, rounds)
+    bench.rounds(Load("volume", VOLUME_MEGABYTES), VOLUME_WAYS, rounds)
     for link, size in LINKS.items():
         for kind in ("random", "redis"):
             bench.rounds(Load(kind, size, link), LINK_WAYS, LINK_ROUNDS)

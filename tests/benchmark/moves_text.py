@@ -21,6 +21,7 @@ NAMES = {
     "floor": "floor",
     "thin none": "`compress: none`",
     "thin zstd": "`compress: zstd`",
+    "auto never": "ours, `precopy: never`",
 }
 
 
@@ -28,7 +29,7 @@ NAMES = {
 class Load:
     """What moves, and over which link.
 
-    :param kind: random or redis.
+    :param kind: random or redis memory, or volume: files and hardly any memory.
     :param link: as tc takes a rate; empty for as fast as it goes.
     """
 
@@ -51,6 +52,7 @@ class Sample:
     :param memory: megabytes of the module's process at most; 0 for podman's own commands.
     :param service: megabytes of a host's podman service at most.
     :param said: by the module.
+    :param phases: milliseconds of each, by the module.
     """
 
     downtime: float
@@ -60,6 +62,7 @@ class Sample:
     memory: float
     service: float
     said: str = ""
+    phases: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return (
@@ -126,6 +129,22 @@ class Figures:
             f"{self._of(load, way, 'service'):.0f} MB |"
         )
 
+    def _phases(self) -> str:
+        """Where the downtime goes."""
+        head = "| way | MB | freeze | transfer | restore | until a client is answered | all of it | floor |\n"
+        head += "|---|--:|--:|--:|--:|--:|--:|--:|\n"
+        return head + "\n".join(self._phases_of(size, way) for way in ("stream", "thin") for size in self._sizes)
+
+    def _phases_of(self, size: int, way: str) -> str:
+        load = Load("random", size)
+        parts = [
+            statistics.median(sample.phases[phase] for sample in self._samples[load, way]) / 1000
+            for phase in ("freeze", "transfer", "restore")
+        ]
+        whole = self._of(load, way)
+        cells = [*parts, max(0.0, whole - sum(parts)), whole, self._of(load, "floor")]
+        return f"| {NAMES[way]} | {size} | {' | '.join(f'{value:.2f} s' for value in cells)} |"
+
     def _links(self) -> str:
         ways = ("thin none", "thin zstd", "auto")
         head = "| link | memory | none | zstd | `auto` | `auto` ÷ the better one |\n|---|---|--:|--:|--:|--:|\n"
@@ -174,6 +193,14 @@ and Python take three seconds of it), *module* the most memory of the module's p
 Redis with 500 MB, nearly all of it alike:
 
 {self._costs(Load("redis", 500))}
+
+Where the time goes, by the phases that the module returns:
+
+{self._phases()}
+
+A container with a volume of 500 MB and hardly any memory; nothing writes to it meanwhile:
+
+{self._costs(Load("volume", 500))}
 
 Slow links, by `tc tbf` on both hosts:
 

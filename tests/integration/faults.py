@@ -149,11 +149,14 @@ class Counter(threading.Thread):
 class Cargo:
     """A container with memory, files, a volume and a client with an open connection: what a move must not lose."""
 
+    rows = 200_000
+    """Bytes in the volume; many of them go before the freeze."""
+
     def __init__(self, node: Node, *flags: str, megabytes: int = 60, image: str = "keeper") -> None:
         self.volume = f"it-{node.name}-{time.monotonic_ns()}"
         flags = ("-v", f"{self.volume}:/data", *flags)
         self.box = node.start_on_lan(image, *flags, command=(str(megabytes),))
-        self.box.sh("head -c 200000 /dev/urandom >/data/rows; head -c 100000 /dev/urandom >/only/f; rm /only/g")
+        self.box.sh(f"head -c {self.rows} /dev/urandom >/data/rows; head -c 100000 /dev/urandom >/only/f; rm /only/g")
         self._sum, self._files = self.box.ask("sum"), self._digests(self.box)
         self.client = Counter(self.box)
         self.client.start()

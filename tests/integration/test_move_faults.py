@@ -52,9 +52,11 @@ TIMEOUT = {"timeout": 25}
 
 
 @pytest.fixture(params=["thin", REST("stream")])
-def road(request: pytest.FixtureRequest, pair: tuple[Node, Node]) -> Iterator[Road]:
-    """By each way; the quick run goes thin."""
+def road(request: pytest.FixtureRequest, pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch) -> Iterator[Road]:
+    """By each way; the quick run goes thin, and with a volume whose content goes before the freeze."""
     source, destination = pair
+    if request.param == "thin":
+        monkeypatch.setattr(Cargo, "rows", 20_000_000)
     for node in pair:
         # Of a test that failed; what is left after one that passed, it has looked for itself.
         node.later("sh", "-c", f"rm -rf /var/lib/ferry ~/.ansible_async; {DELETE_TABLES}")

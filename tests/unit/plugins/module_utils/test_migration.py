@@ -118,7 +118,8 @@ def test_container_goes_over_and_leaves(move) -> None:
     assert seen[0] == f"GET /images/{IMAGE_ID}/json"
     # The end of the archive is held back until the volumes are known, so either of the two may be seen first.
     assert sorted(seen[1:5]) == sorted([NAMED, "GET /volumes/json", IMPORT, "GET /volumes/json"])
-    assert seen[5:] == [INSPECT] * 4
+    # A move that was cut off may have left what had held the volumes.
+    assert seen[5:] == [INSPECT] * 3 + [f"GET /containers/ferry-fill-{ID[:12]}/json", INSPECT]
     assert result["container"]["name"] == "web"
     assert result["container"]["statistics"] == {"restore_time": 5}
     assert list(result["phases"]) == ["prepare", "freeze", "transfer", "restore", "verify", "commit"]
