@@ -7,7 +7,7 @@ export PYTHON ?= python3
 CHECK = $(PYTHON) tests/bin/check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit units lint sanity docs-lint build integration faults test-vm bench bench-images bench-drain demo clean
+.PHONY: help setup test unit units lint sanity docs-lint build integration faults test-vm bench bench-precopy bench-images bench-drain demo clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -47,6 +47,9 @@ test-vm: ## pre-copy, in two virtual machines with a kernel that tracks memory
 
 bench: setup ## how long clients wait while a container moves, beside podman's own commands, into docs/benchmarks.md; OPTIONS=--short
 	@.venv/bin/python tests/benchmark/moves.py $(OPTIONS)
+
+bench-precopy: setup ## the same with memory that goes before the freeze, in two virtual machines, into docs/benchmarks.md
+	@.venv/bin/python tests/benchmark/precopy.py $(OPTIONS)
 
 bench-images: setup ## time and memory of checkpoint images beside buildah, into docs/benchmarks.md; OPTIONS=--short
 	@.venv/bin/python tests/benchmark/images.py $(OPTIONS)

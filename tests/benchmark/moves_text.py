@@ -165,7 +165,7 @@ class Figures:
 
 For how long a client outside gets no answer while a container moves. It asks every 20 ms, and the longest gap between
 two answers counts. Memory is random bytes, which nobody can compress. Medians of {self._rounds} rounds; in each round
-one container goes every way once, in this order.
+one container goes every way once, and each round begins with another one.
 
 {self._downtimes()}
 
