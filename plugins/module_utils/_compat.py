@@ -904,6 +904,23 @@ def pages_findings(name: str, reason: str) -> list[Finding]:
     ]
 
 
+def elsewhere_findings(name: str, ident: str, destination: str, volumes: list[str], *, thin: bool) -> list[Finding]:
+    """What an earlier move to another destination has made there, and this one cannot remove."""
+    left = [f"the container ferry-fill-{ident[:12]} and the volumes {', '.join(volumes)}"] if volumes else []
+    left += [f"the directory {ident} in /run/ferry.podman, or in ferry.podman beside podman's storage"] if thin else []
+    if not left:
+        return []
+    return [
+        Finding(
+            "left_elsewhere",
+            f"An earlier move of container {name} to {destination} was cut off, and may have left there: "
+            f"{', and '.join(left)}.",
+            "Remove it there: it is a copy of what the source has.",
+            severity="warning",
+        )
+    ]
+
+
 def registry_findings(where: str, reference: str, reason: str) -> list[Finding]:
     """A registry that one of the two hosts cannot use.
 

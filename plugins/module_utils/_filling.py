@@ -24,7 +24,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import BLOCK,
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import NO_COPY, root_header
 
 PLACE = "/ferry"
-TAR = ("tar", "--create", "--file=-", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--sparse")
+TAR = ("tar", "--create", "--file=-", "--numeric-owner", "--xattrs", "--xattrs-include=*")
 
 KEPT_ATTRIBUTES = ("user.", "security.capability", "security.selinux", "security.ima", "trusted.overlay")
 """What podman keeps of extended attributes, or makes itself."""
@@ -37,15 +37,18 @@ CHANGED = 1
 """What tar exits with when files changed, or vanished, while it read them."""
 
 
-def read_directory(directory: str, *, only: list[str] | None = None, settled: bool = True) -> Iterator[bytes]:
+def read_directory(
+    directory: str, *, only: list[str] | None = None, settled: bool = True, sparse: bool = True
+) -> Iterator[bytes]:
     """A tar of all that is in a directory of this machine, and of the directory itself, as ``.``.
 
     :param only: names as in such a tar: these alone, and nothing that is in them.
     :param settled: nothing may change meanwhile.
+    :param sparse: holes stay holes. Python's tarfile does not read all such files as GNU tar writes them.
     :raises FerryError: if something could not be read, or changed meanwhile.
     """
     with tempfile.TemporaryFile() as said, tempfile.NamedTemporaryFile() as wanted:
-        command = [*TAR, f"--directory={directory}"]
+        command = [*TAR, *(["--sparse"] if sparse else []), f"--directory={directory}"]
         if only is None:
             command.append(".")
         else:

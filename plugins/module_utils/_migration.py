@@ -157,7 +157,7 @@ class Migration:
             try:
                 arrived, downtime = self._carried(guard)
             finally:
-                self._end_thin()
+                self._end_sending()
             findings = [*arrived.pop("findings"), *self._after(guard)]
         return {
             "container": arrived,
@@ -220,7 +220,7 @@ class Migration:
 
     def _forget_prepared(self) -> None:
         """Have nothing left of a move that has not frozen anything; what cannot be removed is left to the next run."""
-        self._end_thin()
+        self._end_sending()
         with contextlib.suppress(FerryError):
             self.ending.remove_pages(self.container)
             self.ending.take_back_volumes()
@@ -275,11 +275,10 @@ class Migration:
         :raises FerryError: if it fails; the container runs on, and nothing of it is left.
         """
         rounds = self.thin is not None and self.thin.plan.rounds
-        volumes = self.assessment.volumes_first
-        if not rounds and not volumes:
-            return
         try:
-            with self.progress.phase("precopy", made_volumes=sorted(volumes)):
+            if not rounds and not self.assessment.volumes_first:
+                return
+            with self.progress.phase("precopy"):
                 # Memory last: it is the first to have changed again.
                 self._copy_volumes()
                 if self.thin is not None and rounds:
@@ -293,13 +292,20 @@ class Migration:
         volumes = self.assessment.volumes_first
         if not volumes:
             return
-        copy = VolumeCopy(self.destination.client, self.container, volumes, self.progress)
+        there = self.destination.client
+
+        def claim(names: list[str]) -> None:
+            self.journal.enter("precopy", made_volumes=names)
+
+        copy = VolumeCopy(there, self.container, volumes, self.progress, claim)
         try:
             copy.prepare()
         except FerryError:
-            # They go in the archive then, which needs them not to be there.
             self.ending.take_back_volumes()
-            self.journal.enter("precopy", made_volumes=[])
+            claim([])
+            if there.volume_names() & volumes.keys():
+                raise
+            # They go in the archive, which needs them not to be there.
             return
         self.volumes = copy
         self.journal.note(expected=self.progress.sent + self._weight_of_archive)
@@ -332,9 +338,11 @@ class Migration:
             self.thin = None
             _compat.refuse_blockers(self._doing, self.assessment.give_up_thin(reason))
 
-    def _end_thin(self) -> None:
+    def _end_sending(self) -> None:
         if self.thin is not None:
             self.thin.close()
+        if self.volumes is not None:
+            self.volumes.close()
 
     def _registry_carrier(self) -> RegistryCarrier | None:
         """Each move has a tag of its own."""
@@ -400,7 +408,9 @@ class Migration:
             arrived = self._arrived_all_the_same(error)
         self._stage = Stage.THERE
         if self.volumes is not None:
-            self.ending.release_volumes()
+            # The commit does it again.
+            with contextlib.suppress(FerryError, OSError):
+                self.ending.release_volumes()
         return arrived
 
     def _arrived_all_the_same(self, error: Exception) -> Json:
@@ -524,7 +534,7 @@ class Migration:
 
     def _returned(self, error: Exception) -> MigrationFailed:
         # Before anything else is written where the pages lie.
-        self._end_thin()
+        self._end_sending()
         if self._stage is Stage.THERE:
             try:
                 self.ending.remove_from_destination()
@@ -656,7 +666,7 @@ class Ending:
         """
         entry, there = self.journal.entry, self.destination.client
         if entry is not None and entry.made_volumes and same_service(entry.destination, there.transport.url):
-            take_back(there, entry.id, entry.made_volumes)
+            there.transport.again_if_lost(lambda: take_back(there, entry.id, entry.made_volumes))
 
     def release_volumes(self) -> None:
         """Let go of those that were filled before it was restored there.
@@ -700,8 +710,7 @@ class Ending:
             )
         self._remove_pages_there(entry)
         # podman makes them before the container, and leaves them when it is killed.
-        with contextlib.suppress(FerryError):
-            self.take_back_volumes()
+        self.take_back_volumes()
         return ""
 
     def _pages_left(self) -> list[_compat.Finding]:
@@ -736,6 +745,8 @@ class Ending:
         """Its process ended after the restore: with 0 it has done its work, else it runs on the source again."""
         if error.exit_code == 0:
             self.kept_on_disk()
+            with contextlib.suppress(FerryError, OSError):
+                self.release_volumes()
             return done_there(error)
         container = self.source.client.find_container(self.arrival.id)
         try:

@@ -27,6 +27,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._migration import Mig
 from ansible_collections.ferry.podman.plugins.module_utils._recovery import Recovery, arrived_before, half_removed
 from ansible_collections.ferry.podman.plugins.module_utils._recreate import ORIGIN
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import LABEL as HOLD
+from ansible_collections.ferry.podman.plugins.module_utils._transport import same_service
 
 
 @dataclass
@@ -106,6 +107,7 @@ class Move:
         with uninterrupted():
             recovery = ColdRecovery if entry.method == "cold" else Recovery
             arrived = recovery(*sides, journal, entry, self.request).run()
+        self._tell_of_another_destination(entry)
         if arrived is not None:
             self.result["method"] = entry.method
         self.result["changed"] = True
@@ -117,6 +119,11 @@ class Move:
                 location="source",
             )
         return arrived
+
+    def _tell_of_another_destination(self, entry: _journal.Entry) -> None:
+        if entry.method == "live" and not same_service(entry.destination, self.destination.transport.url):
+            where = entry.name, entry.id, entry.destination, entry.made_volumes
+            self.warn([each.as_dict() for each in _compat.elsewhere_findings(*where, thin=entry.thin)])
 
     def _finish(self, arrived: Container) -> None:
         """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept."""

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils._arrival import Arrival
@@ -182,6 +183,8 @@ class Recovery:
 
     def _ended(self, error: RestoredAndEnded) -> MigrationFailed:
         self._ending().kept_on_disk()
+        with contextlib.suppress(FerryError, OSError):
+            self._ending().release_volumes()
         return self._failed(
             f"{error} Nothing was started on the source, because it would go back to what it was before. "
             f"{self._by_hand()}",

@@ -12,15 +12,19 @@ is compared is what was sent then, not what the file held before or after.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import stat
 import tarfile
+import threading
 import typing as t
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._archive import Member, members
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._filling import (
     MOST_FILES,
     Filler,
@@ -28,7 +32,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._filling import (
     lost_attributes,
     read_directory,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._libpod import BLOCK, Container, Json, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
 from ansible_collections.ferry.podman.plugins.module_utils._receive import Receiver
 
@@ -38,6 +42,10 @@ WORTH = 16 * 1024 * 1024
 PASSING = ("atime", "ctime")
 """Extended headers that say nothing of what a file holds."""
 
+ATTRIBUTE = "SCHILY.xattr."
+"""How the extended headers with extended attributes begin."""
+
+TOP = "."
 NOBODY = "0" * 12
 """In the place of an ID that is not asked for."""
 
@@ -47,43 +55,41 @@ class Fingerprints:
     """What a tar holds.
 
     :param digests: of headers and content, by name.
-    :param directories: names of those.
+    :param directories: the extended attributes of each directory, by its name.
     :param links: the first name of a file for each of its others.
     """
 
     digests: dict[str, bytes] = field(default_factory=dict)
-    directories: set[str] = field(default_factory=set)
+    directories: dict[str, frozenset[str]] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    _soft: set[str] = field(default_factory=set)
 
     def taken(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Pass a tar on, and note what is in it.
 
-        :raises FerryError: if it is damaged or cut short.
+        :raises FerryError: if it is damaged or cut short, or holds what podman would write otherwise.
         """
         tee = _Tee(chunks)
-        try:
-            with tarfile.open(fileobj=t.cast("t.IO[bytes]", tee), mode="r|", bufsize=BLOCK) as tar:
-                while (info := tar.next()) is not None:
-                    # Or the list of all members seen would grow.
-                    tar.members = []  # type: ignore[attr-defined]
-                    yield from self._noted(tar, info, tee)
-        except (tarfile.TarError, ValueError) as error:
-            raise FerryError(f"What tar has read of a volume cannot be understood: {error}.") from error
-        while tee.read(BLOCK):
-            yield from tee.passed()
+        for member in members(tee):
+            yield from self._noted(member, tee)
         yield from tee.passed()
 
-    def _noted(self, tar: tarfile.TarFile, info: tarfile.TarInfo, tee: _Tee) -> Iterator[bytes]:
+    def _noted(self, member: Member, tee: _Tee) -> Iterator[bytes]:
+        info = member.info
+        # podman would make a link to the file that a link leads to (buildah/copier resolves its name).
+        if info.name in self.digests or (info.islnk() and info.linkname in self._soft):
+            raise FerryError(f"{info.name} of a volume has several names or states, which podman would not write so.")
         digest = hashlib.sha256(_header(info))
-        content = tar.extractfile(info) if info.isreg() else None
-        while content is not None and (block := content.read(BLOCK)):
+        for block in member.chunks():
             digest.update(block)
             yield from tee.passed()
         yield from tee.passed()
         self.digests[info.name] = digest.digest()
         if info.isdir():
-            self.directories.add(info.name)
-        if info.islnk():
+            self.directories[info.name] = frozenset(key for key in info.pax_headers if key.startswith(ATTRIBUTE))
+        elif info.issym():
+            self._soft.add(info.name)
+        elif info.islnk():
             self.links[info.name] = info.linkname
 
     def families(self) -> list[set[str]]:
@@ -133,20 +139,30 @@ class Delta:
 
 
 def delta(before: Fingerprints, now: Fingerprints) -> Delta:
-    """Of a replaced file the old one is removed first: another name of it must not get the new content."""
+    """Of a replaced file the old one is removed first: another name of it must not get the new content.
+
+    :raises FerryError: if what has changed cannot be written.
+    """
     changed = {name for name, digest in now.digests.items() if before.digests.get(name) != digest}
+    changed |= {name for name in now.digests for parent in _parents(name) if _is_anew(parent, before, now)}
     for family in now.families():
         # Written alone, one of them would become a file of its own.
         changed |= family if family & changed else set()
     gone = before.digests.keys() - now.digests.keys()
-    gone |= {name for name in changed & before.digests.keys() if not _stays_directory(name, before, now)}
+    gone |= {name for name in changed & before.digests.keys() if _is_anew(name, before, now)}
+    if TOP in gone:
+        raise FerryError("The root of a volume has lost extended attributes, which podman's API cannot remove.")
     # What is written or removed in a directory changes its time.
     above = {parent for name in changed | gone for parent in _parents(name) if parent in now.directories}
     return Delta(_topmost(gone), sorted(changed | above, key=lambda name: name.split("/")))
 
 
-def _stays_directory(name: str, before: Fingerprints, now: Fingerprints) -> bool:
-    return name in before.directories and name in now.directories
+def _is_anew(name: str, before: Fingerprints, now: Fingerprints) -> bool:
+    """Whether what had this name has to go for what has it now: anything but a directory that has lost no attribute."""
+    if name not in before.digests:
+        return False
+    was, becomes = before.directories.get(name), now.directories.get(name)
+    return was is None or becomes is None or not was <= becomes
 
 
 def _parents(name: str) -> Iterator[str]:
@@ -164,19 +180,27 @@ class VolumeCopy:
     """All volumes of one container.
 
     :param volumes: by name, as the source inspects them; of podman's own driver, without options.
+    :param claim: notes, for good, the names of those that are the move's own on the destination.
     :ivar sent: bytes that went before the freeze, and in it.
     """
 
     def __init__(
-        self, destination: LibpodClient, container: Container, volumes: Mapping[str, Json], progress: Progress
+        self,
+        destination: LibpodClient,
+        container: Container,
+        volumes: Mapping[str, Json],
+        progress: Progress,
+        claim: t.Callable[[list[str]], None],
     ) -> None:
         self._there = destination
         self._volumes = volumes
         self._progress = progress
+        self._claim = claim
         self._filler = Filler(destination, container.id, container.image_id)
         self._before: dict[str, Fingerprints] = {}
         self._pool = ThreadPoolExecutor(1)
         self._deltas: Future[dict[str, Delta]] | None = None
+        self._given_up = threading.Event()
         self.sent: list[int] = []
 
     def prepare(self) -> None:
@@ -184,17 +208,33 @@ class VolumeCopy:
 
         :raises FerryError: if that cannot be done; what has been made there stays.
         """
-        anonymous = {name for name, volume in self._volumes.items() if volume.get("Anonymous")}
-        for name in self._volumes.keys() - anonymous:
-            self._there.create_volume(self._volumes[name])
-        self._filler.make(self._volumes, anonymous)
+        self._make()
         for name in self._volumes:
             self._remove(name, [])
         before = self._progress.sent
         for name, place in places_of(self._volumes).items():
             noted = self._before[name] = Fingerprints()
-            self._filler.fill(name, self._progress.counted(noted.taken(read_directory(place, settled=False))))
+            self._filler.fill(name, self._progress.counted(noted.taken(read_volume(place))))
         self.sent = [self._progress.sent - before]
+
+    def _make(self) -> None:
+        """Each is claimed before it is made, and not where somebody else has made it."""
+        existing = self._there.volume_names() & self._volumes.keys()
+        if existing:
+            raise FerryError(f"The destination has a volume {min(existing)} by now.")
+        claimed: list[str] = []
+        anonymous = [name for name, volume in self._volumes.items() if volume.get("Anonymous")]
+        for name in sorted(self._volumes.keys() - set(anonymous)):
+            self._claim([*claimed, name])
+            try:
+                self._there.create_volume(self._volumes[name])
+            except ApiError:
+                # It has been made by somebody else in between, or not at all.
+                self._claim(claimed)
+                raise
+            claimed.append(name)
+        self._claim([*claimed, *anonymous])
+        self._filler.make(self._volumes, anonymous)
 
     def compare(self) -> None:
         """Begin to look for what has changed, now that nothing changes any more."""
@@ -204,8 +244,9 @@ class VolumeCopy:
         found = {}
         for name, place in places_of(self._volumes).items():
             now = Fingerprints()
-            for _chunk in now.taken(read_directory(place)):
-                pass
+            for _chunk in now.taken(read_volume(place)):
+                if self._given_up.is_set():
+                    raise FerryError("The move has ended.")
             found[name] = delta(self._before[name], now)
         return found
 
@@ -219,8 +260,13 @@ class VolumeCopy:
             if each.gone:
                 self._remove(name, each.gone)
             if each.again:
-                self._filler.fill(name, self._progress.counted(read_directory(places[name], only=each.again)))
+                self._filler.fill(name, self._progress.counted(read_volume(places[name], each.again)))
         self.sent = [self.sent[0], self._progress.sent - before]
+
+    def close(self) -> None:
+        """Compare nothing any more; never raises."""
+        self._given_up.set()
+        self._pool.shutdown(wait=False)
 
     def _remove(self, volume: str, names: list[str]) -> None:
         """The API has no call for it; without names this only sees whether it can be done.
@@ -240,6 +286,11 @@ class VolumeCopy:
             raise TransportError(f"Files of volume {volume} could not be removed on the destination: {answer}")
 
 
+def read_volume(place: str, only: list[str] | None = None) -> Iterator[bytes]:
+    """Who else writes there, on the host, may go on: a tar tells only of files that changed, and what of them went."""
+    return read_directory(place, only=only, settled=False, sparse=False)
+
+
 def places_of(volumes: Mapping[str, Json]) -> dict[str, str]:
     """Their directories on the source, by name."""
     return {name: str(volume["Mountpoint"]) for name, volume in sorted(volumes.items())}
@@ -251,17 +302,23 @@ def can_be_copied(volumes: Mapping[str, Json]) -> bool:
         place = volume.get("Mountpoint")
         if volume.get("Driver", "local") != "local" or volume.get("Options") or not place or not os.path.isdir(place):
             return False
-        if _has_many_files(place) or lost_attributes(place):
+        if _has_odd_files(place) or lost_attributes(place):
             return False
     return True
 
 
-def _has_many_files(place: str) -> bool:
+def _has_odd_files(place: str) -> bool:
+    """Whether there are too many to remember, or links with several names, which podman does not write so."""
     count = 0
-    for _place, directories, names in os.walk(place):
+    for folder, directories, names in os.walk(place):
         count += len(directories) + len(names)
         if count > MOST_FILES:
             return True
+        for name in [*directories, *names]:
+            with contextlib.suppress(OSError):
+                status = os.lstat(os.path.join(folder, name))
+                if stat.S_ISLNK(status.st_mode) and status.st_nlink > 1:
+                    return True
     return False
 
 

@@ -38,14 +38,15 @@ FLEET = (*ALIKE, "node5")
 
 
 class ByHost(LoadScopeScheduling):
-    """Gives one process the tests of one host: ``[stable…]`` or ``[testing…]``.
+    """Gives one process the tests of one host: ``[stable…]`` or ``[testing…]``. Others go by their file.
 
     The marks of --dist loadgroup do nothing with pytest 9.2 and xdist 3.8.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        found = re.search(r"\[(\w+)", nodeid)
-        return found[1] if found and found[1] in HOSTS.values() else "any"
+        file, _, rest = nodeid.partition("::")
+        found = re.search(rf"\[.*?\b({'|'.join(HOSTS.values())})\b", rest)
+        return found[1] if found else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -81,6 +81,24 @@ def test_guard(left, found) -> None:
         assert "nft delete table netdev ferry_1" in finding.remedy
 
 
+@pytest.mark.parametrize(
+    ("volumes", "thin", "words"),
+    [
+        (["a", "b"], False, ["ferry-fill-1f1f", "a, b"]),
+        ([], True, ["directory 1f1f"]),
+        (["a"], True, ["a, and the dir"]),
+    ],
+)
+def test_what_is_left_on_another_destination(volumes, thin, words) -> None:
+    (finding,) = _compat.elsewhere_findings("web", "1f1f", "ssh://other/run/podman.sock", volumes, thin=thin)
+    assert (finding.code, finding.severity) == ("left_elsewhere", "warning")
+    assert all(word in finding.message for word in [*words, "ssh://other"])
+
+
+def test_nothing_is_left_where_nothing_was_made() -> None:
+    assert _compat.elsewhere_findings("web", "1f1f", "ssh://other/run/podman.sock", [], thin=False) == []
+
+
 def test_timer_of_health_checks() -> None:
     (finding,) = _compat.thin_findings("It is small.")
     assert (finding.code, finding.severity) == ("not_thin", "blocker")

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import random
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._filling import read_directory
+from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._volumecopy import (
     Fingerprints,
+    VolumeCopy,
     can_be_copied,
     delta,
+    read_volume,
 )
 
 SIZE = 3 * 1024 * 1024 + 5
@@ -32,18 +35,18 @@ class Copy:
         self.before = Fingerprints()
 
     def first(self) -> None:
-        self._unpack(b"".join(self.before.taken(read_directory(str(self.here), settled=False))))
+        self._unpack(b"".join(self.before.taken(read_volume(str(self.here)))))
 
     def again(self) -> list[str]:
         """What was written again."""
         now = Fingerprints()
-        for _chunk in now.taken(read_directory(str(self.here))):
+        for _chunk in now.taken(read_volume(str(self.here))):
             pass
         found = delta(self.before, now)
         names = b"".join(os.fsencode(name) + b"\0" for name in found.gone)
         subprocess.run(["xargs", "-0", "-r", "rm", "-rf", "--"], cwd=self.there, input=names, check=True)
         if found.again:
-            self._unpack(b"".join(read_directory(str(self.here), only=found.again)))
+            self._unpack(b"".join(read_volume(str(self.here), found.again)))
         return found.again
 
     def _unpack(self, tar: bytes) -> None:
@@ -60,7 +63,8 @@ def tree(top: pathlib.Path) -> dict[str, object]:
         content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
         number = numbers.setdefault(status.st_ino, len(numbers))
         links = None if path.is_dir() and not path.is_symlink() else (number, status.st_nlink)
-        found[str(path.relative_to(top))] = (status.st_mode, status.st_mtime_ns // 1_000_000, content, links)
+        names = () if path.is_symlink() else sorted(os.listxattr(path))
+        found[str(path.relative_to(top))] = (status.st_mode, status.st_mtime_ns // 1_000_000, content, links, names)
     return found
 
 
@@ -73,6 +77,9 @@ def copy(tmp_path) -> Copy:
     (made.here / "deep/one").write_text("shared")
     os.link(made.here / "deep/one", made.here / "other")
     (made.here / "soft").symlink_to("large")
+    (made.here / "kept").mkdir()
+    os.setxattr(made.here / "kept", "user.a", b"b")
+    (made.here / "kept/file").write_text("kept")
     os.mkfifo(made.here / "pipe")
     return made
 
@@ -84,6 +91,11 @@ def rewrite_in_place(here: pathlib.Path) -> None:
         file.seek(SIZE // 2)
         file.write(b"changed")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def with_hole(path: pathlib.Path) -> None:
+    path.write_text("begin")
+    os.truncate(path, SIZE)
 
 
 CHANGES = {
@@ -112,6 +124,9 @@ CHANGES = {
     "renamed directory": (lambda here: (here / "deep/er").rename(here / "er"), {"er", "er/file"}),
     "odd names": (lambda here: [(here / name).write_text(name) for name in ("-rf", "a\nb", "*", "..c")], None),
     "no UTF-8": (lambda here: pathlib.Path(os.fsdecode(os.fsencode(here) + b"/\xff")).write_text("x"), None),
+    "attribute of a directory": (lambda here: os.setxattr(here / "deep/er", "user.a", b"b"), {"deep/er"}),
+    "attribute that is gone": (lambda here: os.removexattr(here / "kept", "user.a"), {"kept", "kept/file"}),
+    "hole in an odd name": (lambda here: with_hole(here / "größe.db"), {"größe.db"}),
     "hole": (lambda here: os.truncate(here / "large", SIZE * 4), {"large"}),
 }
 
@@ -180,7 +195,7 @@ def test_memory_does_not_grow_with_a_file(tmp_path) -> None:
     (tmp_path / "large").write_bytes(bytes(range(256)) * 40_000)
     prints = Fingerprints()
     most = 0
-    for chunk in prints.taken(read_directory(str(tmp_path))):
+    for chunk in prints.taken(read_volume(str(tmp_path))):
         passed.append(len(chunk))
         most = max(most, len(chunk))
     assert sum(passed) > 10_000_000
@@ -190,9 +205,71 @@ def test_memory_does_not_grow_with_a_file(tmp_path) -> None:
 @pytest.mark.parametrize("cut", [700, 1_500_000])
 def test_tar_that_is_cut_short_is_told(tmp_path, cut) -> None:
     (tmp_path / "large").write_bytes(os.urandom(2_000_000))
-    whole = b"".join(read_directory(str(tmp_path)))
-    with pytest.raises(FerryError, match="cannot be understood"):
+    whole = b"".join(read_volume(str(tmp_path)))
+    with pytest.raises(FerryError, match="cut short"):
         list(Fingerprints().taken([whole[:cut]]))
+
+
+def test_what_comes_behind_the_end_is_told(tmp_path) -> None:
+    whole = b"".join(read_volume(str(tmp_path)))
+    with pytest.raises(FerryError, match="behind its end"):
+        list(Fingerprints().taken([whole, b"x" * 512]))
+
+
+def test_link_with_several_names_is_told(copy) -> None:
+    """podman would make a second name of the file that it leads to."""
+    assert can_be_copied({"v": {"Mountpoint": str(copy.here)}})
+    os.link(copy.here / "soft", copy.here / "twice", follow_symlinks=False)
+    assert not can_be_copied({"v": {"Mountpoint": str(copy.here)}})
+    with pytest.raises(FerryError, match="several names"):
+        copy.first()
+
+
+def test_name_that_is_there_twice_is_told(tmp_path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE):
+            info = tarfile.TarInfo("./a")
+            info.type, info.linkname = kind, "/etc" if kind == tarfile.SYMTYPE else ""
+            tar.addfile(info)
+    with pytest.raises(FerryError, match="several"):
+        list(Fingerprints().taken([buffer.getvalue()]))
+
+
+def test_attribute_that_the_root_has_lost_is_told(copy) -> None:
+    os.setxattr(copy.here, "user.a", b"b")
+    copy.first()
+    os.removexattr(copy.here, "user.a")
+    with pytest.raises(FerryError, match="root of a volume"):
+        copy.again()
+
+
+class There:
+    """A destination that has volumes, and makes them."""
+
+    def __init__(self, *names: str, fails: str = "") -> None:
+        self.names, self.fails = set(names), fails
+
+    def volume_names(self) -> set[str]:
+        return set(self.names)
+
+    def create_volume(self, volume: dict[str, str]) -> None:
+        if volume["Name"] == self.fails:
+            raise ApiError("Creating it failed.", status=500, cause="volume already exists")
+        self.names.add(volume["Name"])
+
+
+@pytest.mark.parametrize(
+    ("there", "claims"),
+    [(There("b"), []), (There(fails="a"), [["a"], []]), (There(fails="b"), [["a"], ["a", "b"], ["a"]])],
+)
+def test_volume_of_somebody_else_is_never_claimed_for_long(there, claims, make_container) -> None:
+    claimed: list[list[str]] = []
+    volumes = {name: {"Name": name, "Mountpoint": "/nonexistent"} for name in ("a", "b")}
+    copy = VolumeCopy(there, make_container(), volumes, None, claimed.append)
+    with pytest.raises(FerryError):
+        copy.prepare()
+    assert claimed == claims
 
 
 @pytest.mark.parametrize(
