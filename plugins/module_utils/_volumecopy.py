@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ansible_collections.ferry.podman.plugins.module_utils._archive import Member, members
+from ansible_collections.ferry.podman.plugins.module_utils._archive import BLOCK, Member, members
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._filling import (
     MOST_FILES,
@@ -108,7 +108,7 @@ class _Tee:
         self._rest = b""
         self._read: list[bytes] = []
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = BLOCK) -> bytes:
         block = self._rest or next(self._chunks, b"")
         block, self._rest = block[:size], block[size:]
         if block:

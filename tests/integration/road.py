@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import typing as t
 from collections.abc import Iterator
 
 from helpers import SCRATCH, Box, Node, Result
@@ -41,7 +42,7 @@ class Road:
         destination.later("cp", f"{SCRATCH}/keys", PUBLIC_KEYS)
         destination.run("tee", "-a", PUBLIC_KEYS, stdin=f"{OPTIONS} {key}\n")
 
-    def _options(self, name: str) -> dict[str, str]:
+    def _options(self, name: str) -> dict[str, t.Any]:
         return {
             "name": name,
             "destination": f"ssh://root@{self.destination.address}/run/podman/podman.sock",
