@@ -157,9 +157,10 @@ class Journal:
         with self._lock:
             self.entry = None
             try:
-                os.unlink(self.path)
-            except FileNotFoundError:
-                pass
+                # The second is there if a run was killed in the middle of writing.
+                for path in (self.path, f"{self.path}.new"):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path)
             except OSError as error:
                 message = f"The journal {self.path} cannot be removed: {error}."
                 raise FerryError(message, remedy="Remove it.") from None

@@ -58,6 +58,13 @@ def test_there_is_none_before_and_after(journal, directory) -> None:
     assert os.listdir(directory) == []
 
 
+def test_half_written_file_of_a_killed_run_goes_too(journal, directory) -> None:
+    with open(f"{journal.path}.new", "w", encoding="utf-8") as file:
+        file.write("{")
+    journal.close()
+    assert os.listdir(directory) == []
+
+
 def test_note_keeps_the_phase(journal, directory) -> None:
     journal.enter("transfer")
     begun = journal.entry.phase_begun
