@@ -165,7 +165,7 @@ class Figures:
 
 For how long a client outside gets no answer while a container moves. It asks every 20 ms, and the longest gap between
 two answers counts. Memory is random bytes, which nobody can compress. Medians of {self._rounds} rounds; in each round
-one container goes every way once, and each round begins with another one.
+one container goes every way once.
 
 {self._downtimes()}
 
@@ -198,7 +198,20 @@ Where the time goes, by the phases that the module returns:
 
 {self._phases()}
 
-A container with a volume of 500 MB and hardly any memory; nothing writes to it meanwhile:
+What limits it:
+
+- *An idle container.* Podman alone needs the floor. On top of that come its export and import, each about 0.1 s more
+  than a checkpoint and a restore in place: it packs and unpacks an archive, and makes the container anew. The floor has
+  in it that CRIU waits for a frozen cgroup in steps of 0.1 s, and takes one in about every other freeze. What is the
+  collection's own, between podman's answers, is 0.02 to 0.03 s.
+- *Much memory.* Both hosts share two cores here, and the pages are encrypted on one of them and decrypted on the other
+  while CRIU writes: what has not gone by the end of the freeze is *transfer*. The restore needs the memory a third time
+  on this one machine, next to the images of both hosts, and the floor a second time. What was free for long is slow to
+  get on a virtual machine, so a large restore right behind another one can take twice as long. Two hosts with memory of
+  their own have neither.
+
+A container with a volume of 500 MB and hardly any memory; nothing writes to it meanwhile. Podman's
+API has no way to leave volumes out of a checkpoint, so the freeze has them read and packed in any case:
 
 {self._costs(Load("volume", 500))}
 
@@ -206,7 +219,7 @@ Slow links, by `tc tbf` on both hosts:
 
 {self._links()}
 
-Measured on [the lab](../tests/lab/README.md): {machine}. Do it again, in about half an hour, with
+Measured on [the lab](../tests/lab/README.md): {machine}. Do it again, in an hour, with
 
     tests/lab/lab up --hosts 4 --flavour mixed
     make bench
