@@ -56,7 +56,7 @@ def read_directory(
             wanted.flush()
             command += ["--no-recursion", "--null", f"--files-from={wanted.name}"]
         try:
-            tar = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env={**os.environ, "LC_ALL": "C"})
+            tar = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=_environment())
         except OSError as error:
             raise FerryError(f"tar cannot be run on the source: {error}.", remedy="Install GNU tar.") from error
         try:
@@ -71,6 +71,12 @@ def read_directory(
             said.seek(0)
             words = said.read().decode(errors="replace").strip()[-300:]
             raise FerryError(f"tar could not read {directory}: {words or f'exit code {code}'}.")
+
+
+def _environment() -> dict[str, str]:
+    """What it does must not depend on the host's settings."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("TAR_OPTIONS", "POSIXLY_CORRECT")}
+    return {**kept, "LC_ALL": "C"}
 
 
 def is_empty(directory: str) -> bool:
@@ -152,6 +158,10 @@ class Filler:
         """
         for volume, place in places.items():
             self._client.copy_in(self._container(), self._places[volume], root_header(os.stat(place)))
+
+    @property
+    def exists(self) -> bool:
+        return self._client.find_container(self.name) is not None
 
     def _container(self) -> Container:
         return self._client.container(self.name)

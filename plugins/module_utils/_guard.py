@@ -142,15 +142,13 @@ class Guard:
         try:
             waiting.communicate(script.encode(), timeout=READY_WITHIN)
         except (OSError, subprocess.TimeoutExpired):
-            waiting.kill()
-            waiting.communicate()
+            _end(waiting)
         return waiting.returncode == 0
 
     def _end_waiting(self) -> None:
         """It has read nothing then, and does nothing."""
         if self._waiting is not None:
-            self._waiting.kill()
-            self._waiting.communicate()
+            _end(self._waiting)
             self._waiting = None
 
     def __enter__(self) -> Guard:
@@ -176,6 +174,16 @@ class Guard:
             raise TransportError(f"nft could not be run: {error}.") from error
         if done.returncode != 0:
             raise TransportError(f"nft failed: {done.stderr.strip()}.")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Without waiting for what still has its pipes: a container may stand still meanwhile."""
+    process.kill()
+    for pipe in filter(None, (process.stdin, process.stdout)):
+        with contextlib.suppress(OSError):
+            pipe.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=READY_WITHIN)
 
 
 def can_be_guarded(network: t.Mapping[str, t.Any]) -> bool:

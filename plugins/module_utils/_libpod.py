@@ -817,9 +817,12 @@ class LibpodClient:
         kept = {key: volume[key] for key in ("Name", "Driver", "Labels", "Options") if volume.get(key)}
         self._request("POST", "/volumes/create", f"Creating volume {volume['Name']}", json_body=kept)
 
-    def volume_names(self) -> set[str]:
+    def volumes(self) -> list[Json]:
         found = self._get("/volumes/json", "Listing volumes")
-        return {volume["Name"] for volume in t.cast("list[Json]", found or [])}
+        return t.cast("list[Json]", found or [])
+
+    def volume_names(self) -> set[str]:
+        return {volume["Name"] for volume in self.volumes()}
 
     def each_container(self) -> Iterator[Container]:
         """Every container but pods' infra containers; one that is removed meanwhile is left out."""

@@ -281,11 +281,20 @@ class Migration:
             with self.progress.phase("precopy"):
                 # Memory last: it is the first to have changed again.
                 self._copy_volumes()
-                if self.thin is not None and rounds:
+                if self.thin is not None and self.thin.plan.rounds:
                     self._rounds(self.thin)
+                self._require_as_before()
         except (FerryError, OSError) as error:
             self._forget_prepared()
             raise MigrationFailed(f"{described(error)} It has not been frozen.", location="source") from error
+
+    def _require_as_before(self) -> None:
+        """:raises FerryError: if the container, or what is on the destination, is not what it was."""
+        now = self.source.client.container(self.container.id)
+        if not now.running or now.started_at != self.container.started_at:
+            raise FerryError(f"The container {now.name} has ended or was started anew while its memory went over.")
+        if self.volumes is not None:
+            self.volumes.require()
 
     def _copy_volumes(self) -> None:
         """:raises FerryError: if it fails, and what it has left cannot be removed."""
@@ -297,7 +306,7 @@ class Migration:
         def claim(names: list[str]) -> None:
             self.journal.enter("precopy", made_volumes=names)
 
-        copy = VolumeCopy(there, self.container, volumes, self.progress, claim)
+        copy, connection = VolumeCopy(there, self.container, volumes, self.progress, claim), there.transport.forward
         try:
             copy.prepare()
         except FerryError:
@@ -306,6 +315,9 @@ class Migration:
             if there.volume_names() & volumes.keys():
                 raise
             # They go in the archive, which needs them not to be there.
+            if self.thin is not None and there.transport.forward is not connection:
+                # Its channels went over the connection that is lost.
+                self._go_on_without_rounds(self.thin, "The connection was lost while volumes went over.")
             return
         self.volumes = copy
         self.journal.note(expected=self.progress.sent + self._weight_of_archive)
@@ -324,9 +336,6 @@ class Migration:
                 raise
             self._go_on_without_rounds(thin, f"A round has failed. {described(error)}")
             return
-        now = self.source.client.container(self.container.id)
-        if not now.running or now.started_at != self.container.started_at:
-            raise FerryError(f"The container {now.name} has ended or was started anew while its memory went over.")
         rest = self._weight_of_archive - self.assessment.estimate.memory
         self.journal.note(expected=self.progress.sent + thin.rounds[-1] + rest)
 
@@ -675,7 +684,8 @@ class Ending:
         """
         entry, there = self.journal.entry, self.destination.client
         if entry is not None and entry.made_volumes:
-            release(self.source.client, there, entry.id, entry.image_id, entry.made_volumes)
+            known = entry.id, entry.image_id, entry.made_volumes
+            there.transport.again_if_lost(lambda: release(self.source.client, there, *known))
 
     def _remove_pages_there(self, entry: Entry) -> None:
         if entry.thin:

@@ -106,8 +106,11 @@ class Move:
         sides = Side.of(self.source), Side.of(self.destination)
         with uninterrupted():
             recovery = ColdRecovery if entry.method == "cold" else Recovery
-            arrived = recovery(*sides, journal, entry, self.request).run()
-        self._tell_of_another_destination(entry)
+            try:
+                arrived = recovery(*sides, journal, entry, self.request).run()
+            finally:
+                if journal.entry is None:
+                    self._tell_of_another_destination(entry)
         if arrived is not None:
             self.result["method"] = entry.method
         self.result["changed"] = True
@@ -123,7 +126,9 @@ class Move:
     def _tell_of_another_destination(self, entry: _journal.Entry) -> None:
         if entry.method == "live" and not same_service(entry.destination, self.destination.transport.url):
             where = entry.name, entry.id, entry.destination, entry.made_volumes
-            self.warn([each.as_dict() for each in _compat.elsewhere_findings(*where, thin=entry.thin)])
+            found = [each.as_dict() for each in _compat.elsewhere_findings(*where, thin=entry.thin)]
+            self.warn(found)
+            self.result.update({"findings": found} if found else {})
 
     def _finish(self, arrived: Container) -> None:
         """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept."""
@@ -178,6 +183,7 @@ class Move:
         doing = f"Moving {self._what}"
         findings = [finding.as_dict() for finding in _compat.refuse_warnings(doing, found, force=self.request.force)]
         self.warn([finding for finding in findings if finding["severity"] == "warning"])
+        findings = [*self.result.get("findings", []), *findings]
         self.result["diff"] = {"before": {"location": "source"}, "after": {"location": "destination"}}
         moved = migration.planned()
         if self.check_mode:

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import stat
+import sys
 import tarfile
 import threading
 import typing as t
@@ -144,7 +146,8 @@ def delta(before: Fingerprints, now: Fingerprints) -> Delta:
     :raises FerryError: if what has changed cannot be written.
     """
     changed = {name for name, digest in now.digests.items() if before.digests.get(name) != digest}
-    changed |= {name for name in now.digests for parent in _parents(name) if _is_anew(parent, before, now)}
+    anew = {name for name in now.directories if _is_anew(name, before, now)}
+    changed |= {name for name in now.digests if not anew.isdisjoint(_parents(name))} if anew else set()
     for family in now.families():
         # Written alone, one of them would become a file of its own.
         changed |= family if family & changed else set()
@@ -201,6 +204,8 @@ class VolumeCopy:
         self._pool = ThreadPoolExecutor(1)
         self._deltas: Future[dict[str, Delta]] | None = None
         self._given_up = threading.Event()
+        self._made: dict[str, str] = {}
+        self._connection: object = None
         self.sent: list[int] = []
 
     def prepare(self) -> None:
@@ -209,6 +214,7 @@ class VolumeCopy:
         :raises FerryError: if that cannot be done; what has been made there stays.
         """
         self._make()
+        self._made, self._connection = self._there_now(), self._there.transport.forward
         for name in self._volumes:
             self._remove(name, [])
         before = self._progress.sent
@@ -236,6 +242,23 @@ class VolumeCopy:
         self._claim([*claimed, *anonymous])
         self._filler.make(self._volumes, anonymous)
 
+    def _there_now(self) -> dict[str, str]:
+        """When each was made."""
+        return {each["Name"]: each["CreatedAt"] for each in self._there.volumes() if each["Name"] in self._volumes}
+
+    def require(self) -> None:
+        """See that what has been sent is still there: somebody may have pruned it, or the host may have lost power.
+
+        :raises FerryError: if it is not, or nobody knows.
+        """
+        connected = self._there.transport.forward is self._connection
+        if not connected or self._there_now() != self._made or not self._filler.exists:
+            raise FerryError(
+                "The destination may have lost what was sent of the volumes: "
+                + ("they were removed there." if connected else "the connection to it was lost."),
+                remedy="Run this again, and have nothing pruned there meanwhile.",
+            )
+
     def compare(self) -> None:
         """Begin to look for what has changed, now that nothing changes any more."""
         self._deltas = self._pool.submit(self._compared)
@@ -255,6 +278,7 @@ class VolumeCopy:
 
         :raises FerryError: if that cannot be done; the container must not be restored there then.
         """
+        self.require()
         before, places = self._progress.sent, places_of(self._volumes)
         for name, each in (self._deltas.result() if self._deltas is not None else self._compared()).items():
             if each.gone:
@@ -298,19 +322,21 @@ def places_of(volumes: Mapping[str, Json]) -> dict[str, str]:
 
 def can_be_copied(volumes: Mapping[str, Json]) -> bool:
     """Whether all that is in volumes of this machine arrives the same when it is written through podman's API."""
+    # tarfile takes names for UTF-8 (pax), and they go to tar and rm in the encoding of this machine.
+    if sys.getfilesystemencoding().lower() != "utf-8":
+        return False
     for volume in volumes.values():
         place = volume.get("Mountpoint")
         if volume.get("Driver", "local") != "local" or volume.get("Options") or not place or not os.path.isdir(place):
             return False
-        if _has_odd_files(place) or lost_attributes(place):
-            return False
-    return True
+    places = list(places_of(volumes).values())
+    return not _have_odd_files(places) and not any(map(lost_attributes, places))
 
 
-def _has_odd_files(place: str) -> bool:
+def _have_odd_files(places: list[str]) -> bool:
     """Whether there are too many to remember, or links with several names, which podman does not write so."""
     count = 0
-    for folder, directories, names in os.walk(place):
+    for folder, directories, names in itertools.chain.from_iterable(map(os.walk, places)):
         count += len(directories) + len(names)
         if count > MOST_FILES:
             return True
@@ -337,7 +363,10 @@ def release(source: LibpodClient, destination: LibpodClient, ident: str, image_i
     filler.has(names)
     volumes = {name: source.volume(name) for name in names}
     places = {name: str(volume["Mountpoint"]) for name, volume in volumes.items() if volume is not None}
-    filler.set_roots({name: place for name, place in places.items() if os.path.isdir(place)})
+    try:
+        filler.set_roots({name: place for name, place in places.items() if os.path.isdir(place)})
+    except OSError as error:
+        raise FerryError(f"The root of a volume cannot be read on the source: {error}.") from error
     filler.remove()
 
 

@@ -208,6 +208,25 @@ def test_destination_service_killed(tidy: Road, phase: str) -> None:
     clean(tidy, box, spools=False)
 
 
+def test_nothing_is_lost_where_the_destination_is_pruned(tidy: Road) -> None:
+    """Nothing changes in the volume, so nothing of it goes in the freeze, and podman would make an empty one."""
+    box = tidy.source.start_on_lan("keeper", "-v", f"it-plain-{tidy.source.name}:/data", command=("200",))
+    box.sh(f"head -c {MEGABYTES}000000 /dev/urandom >/data/large")
+    before = box.sh("sha256sum /data/large")
+    prune = "podman container prune --force; podman volume prune --force --all"
+    trigger = Trigger(box, "freeze", 0.0, elsewhere=(tidy.destination, prune))
+    process = tidy.begin(box)
+    trigger.happened()
+    result = ended(process)
+    assert result is not None and result.failed and result.values["location"] == "source", result
+    assert "may have lost" in result.msg and "runs again from the same memory" in result.msg
+    assert box.sh("sha256sum /data/large") == before
+    clean(tidy, box)
+    again = tidy.move(box)
+    assert again.changed, again.msg
+    assert tidy.arrived(box).sh("sha256sum /data/large") == before
+
+
 def test_restore_that_fails_leaves_no_volume_there(road_back: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cargo, "rows", MEGABYTES * 1_000_000)
     cargo = Cargo(road_back.source)

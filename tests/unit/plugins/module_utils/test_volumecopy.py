@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import tarfile
+import types
 
 import pytest
 
@@ -270,6 +271,36 @@ def test_volume_of_somebody_else_is_never_claimed_for_long(there, claims, make_c
     with pytest.raises(FerryError):
         copy.prepare()
     assert claimed == claims
+
+
+class Kept(There):
+    """One that still has what was sent, or not."""
+
+    transport = types.SimpleNamespace(forward=None)
+    age, holds = "then", True
+
+    def volumes(self) -> list[dict[str, str]]:
+        return [{"Name": "a", "CreatedAt": self.age}, {"Name": "another", "CreatedAt": "then"}]
+
+    def find_container(self, name: str) -> str | None:
+        return name if self.holds else None
+
+
+@pytest.mark.parametrize(
+    ("changes", "lost"),
+    [({}, None), ({"age": "now"}, "removed"), ({"holds": False}, "removed"), ({"transport": "other"}, "connection")],
+)
+def test_what_was_sent_must_still_be_there(changes, lost, make_container) -> None:
+    there = Kept()
+    copy = VolumeCopy(there, make_container(), {"a": {}}, None, lambda _names: None)
+    copy._made = {"a": "then"}
+    for name, value in changes.items():
+        setattr(there, name, types.SimpleNamespace(forward=value) if name == "transport" else value)
+    if lost is None:
+        copy.require()
+        return
+    with pytest.raises(FerryError, match=lost):
+        copy.require()
 
 
 @pytest.mark.parametrize(
