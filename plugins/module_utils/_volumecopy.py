@@ -37,15 +37,13 @@ from ansible_collections.ferry.podman.plugins.module_utils._filling import (
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
 from ansible_collections.ferry.podman.plugins.module_utils._receive import Receiver
+from ansible_collections.ferry.podman.plugins.module_utils._rootfs import XATTR
 
 WORTH = 16 * 1024 * 1024
 """Bytes of volumes below which the archive is as quick."""
 
 PASSING = ("atime", "ctime")
 """Extended headers that say nothing of what a file holds."""
-
-ATTRIBUTE = "SCHILY.xattr."
-"""How the extended headers with extended attributes begin."""
 
 TOP = "."
 NOBODY = "0" * 12
@@ -88,7 +86,7 @@ class Fingerprints:
         yield from tee.passed()
         self.digests[info.name] = digest.digest()
         if info.isdir():
-            self.directories[info.name] = frozenset(key for key in info.pax_headers if key.startswith(ATTRIBUTE))
+            self.directories[info.name] = frozenset(key for key in info.pax_headers if key.startswith(XATTR))
         elif info.issym():
             self._soft.add(info.name)
         elif info.islnk():
