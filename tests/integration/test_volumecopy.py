@@ -10,7 +10,7 @@ import json
 import time
 
 import pytest
-from faults import KILL, KILL_SERVICE_THERE, Cargo, Trigger, clean, ended, remove_spools
+from faults import KILL, KILL_SERVICE_THERE, Cargo, Trigger, clean, ended, kill_sessions, remove_spools
 from helpers import Box, Node, wait_until
 from road import Road
 
@@ -203,6 +203,25 @@ def test_destination_service_killed(tidy: Road, phase: str) -> None:
     if result.failed:
         again = tidy.move(box)
         assert again.changed, again.msg
+    is_right(tidy.arrived(box), before)
+    clean(tidy, box, spools=False)
+
+
+def test_link_that_drops_while_volumes_go_over(tidy: Road) -> None:
+    """They go in the archive then, or the container has not been frozen; nothing of them is left in between."""
+    box = busy(tidy.source)
+    before = is_right(box)
+    trigger = Trigger(box, "precopy", 0.5, elsewhere=(tidy.destination, kill_sessions(tidy.source)))
+    options = {**tidy._options(box.name), "bandwidth": "20M", "timeout": 25}
+    process = tidy.source.start_module("podman_migrate", **options)
+    trigger.happened()
+    result = ended(process)
+    assert result is not None
+    if result.failed:
+        assert result.values["location"] == "source", result.msg
+        is_right(box, before)
+        result = tidy.move(box)
+    assert result.changed, result.msg
     is_right(tidy.arrived(box), before)
     clean(tidy, box, spools=False)
 
