@@ -226,6 +226,25 @@ def test_link_that_drops_while_volumes_go_over(tidy: Road) -> None:
     clean(tidy, box, spools=False)
 
 
+def test_next_run_for_another_destination_tells_what_the_first_one_has(tidy: Road) -> None:
+    """Another path of the same socket is another destination, as far as can be told."""
+    box = busy(tidy.source)
+    trigger = Trigger(box, "precopy", 0.3, action=KILL)
+    process = tidy.begin(box)
+    trigger.happened()
+    ended(process)
+    another = f"ssh://root@{tidy.destination.address}/run/podman/../podman/podman.sock"
+    result = tidy.move(box, destination=another)
+    assert result.failed and "volume_exists" in result.codes, result.msg
+    held = f"ferry-fill-{box.id[:12]}"
+    assert held in result.output + result.stderr
+    tidy.destination.podman("rm", held)
+    tidy.destination.podman("volume", "rm", *(name for name in tidy.destination.volumes() if "it-busy" in name))
+    result = tidy.move(box, destination=another)
+    assert result.changed, result.msg
+    is_right(tidy.arrived(box))
+
+
 def test_nothing_is_lost_where_the_destination_is_pruned(tidy: Road) -> None:
     """Nothing changes in the volume, so nothing of it goes in the freeze, and podman would make an empty one."""
     box = tidy.source.start_on_lan("keeper", "-v", f"it-plain-{tidy.source.name}:/data", command=("200",))
