@@ -63,10 +63,11 @@ class ActionModule(NormalAction):
         if self._task.async_val or self._task.check_mode or self._connection.has_native_async:
             return t.cast(Json, super().run(tmp, task_vars))
         began = time.monotonic()
+        directory = self._connection._shell.tmpdir or self._make_tmp_path()  # forgotten once the module runs
         started = self._start(task_vars)
         if not started.get("ansible_job_id"):
             return started
-        job = Job(started)
+        job = Job(started, directory)
         result = self._follow(job, self._watch(task_vars, began), task_vars)
         with contextlib.suppress(AnsibleConnectionFailure):
             self._low_level_execute_command(f"rm -f {shlex.quote(job.file)}")
@@ -106,7 +107,7 @@ class ActionModule(NormalAction):
             if result is not None:
                 return result
             if not over and not alive:
-                return no_result("it was killed, or its host was started anew")
+                return no_result("it or the wrapper that keeps its result was killed, or the host was started anew")
 
     def _patiently(self, watch: Watch, action: t.Callable[[], T]) -> T:
         """A lost connection is made anew, because the move goes on without it."""
@@ -143,17 +144,18 @@ class Job:
     """A module that runs by itself.
 
     :param started: what Ansible's wrapper said when it began.
+    :param directory: where the module is on the host.
     """
 
-    def __init__(self, started: Json) -> None:
+    def __init__(self, started: Json, directory: str) -> None:
         self.name: str = started["ansible_job_id"]
         self.file: str = started["results_file"]
+        self._directory = os.path.basename(directory.rstrip("/"))
 
     @property
     def process(self) -> str:
-        """Pattern of the argument that only its processes have; does not match itself."""
-        argument = self.name.rpartition(".")[0]
-        return f"[{argument[0]}]{argument[1:]}"
+        """Pattern of the argument that only the module and its wrapper have; does not match itself."""
+        return f".*/[{self._directory[0]}]{self._directory[1:]}/AnsiballZ_[a-z_]*[.]py"
 
 
 class Watch:
