@@ -52,6 +52,12 @@ END = bytes(2 * RECORD)
 VOLUME_ROOT = "FERRY.volume.root"
 """Extended header with owner, group and mode of a volume's root; vendors' keys are in capitals (pax(1))."""
 
+PARENT = "checkpoint/parent"
+"""The link by which CRIU finds the images before."""
+
+PREVIOUS = "pre-checkpoint"
+"""What podman calls the directory with the images before the checkpoint."""
+
 _REPEATED = ("path", "linkpath", "size", "hdrcharset")
 """Records of an extended header that follow from the rest of it, and are made anew."""
 
@@ -512,6 +518,7 @@ def rewritten(
     volume_roots: dict[str, str] | None = None,
     ignore_volumes: bool = False,
     previous: Reader | None = None,
+    previous_sent: bool = False,
     limits: Limits = NO_LIMITS,
     witness: Witness | None = None,
     link: str | None = None,
@@ -525,6 +532,7 @@ def rewritten(
     :param volume_roots: owner, group and mode of volumes' roots, to travel with them.
     :param ignore_volumes: leave out the volumes, which podman's API always exports.
     :param previous: a pre-checkpoint whose pages go along.
+    :param previous_sent: such pages have gone before, see ``previous_pages``.
     :param witness: sees every member as it is passed on, but for those of ``previous``.
     :param link: what a link in the place of CRIU's images shall lead to, wherever it led before.
     :raises ArchiveError: if a source is damaged or cut short, or holds what must not reach podman.
@@ -544,6 +552,8 @@ def rewritten(
         if ignore_volumes and member.name.split("/", 1)[0] == "volumes":
             continue
         data = _watched(member, contents, lint)
+        if member.name == PARENT and member.info.issym() and (previous is not None or previous_sent):
+            member.info.linkname = PREVIOUS
         root = (volume_roots or {}).get(_volume_of(member))
         if root is not None:
             member.info.pax_headers = {**member.info.pax_headers, VOLUME_ROOT: root}
@@ -568,7 +578,7 @@ def rewritten(
         info.size, info.mode = extra.size + len(END), 0o600
         yield from passed(info, _chained(extra.chunks(), iter([END])))
     if previous is not None:
-        yield from _previous(previous, limits, contents)
+        yield from previous_pages(previous, contents, limits)
     yield END
 
 
@@ -582,16 +592,25 @@ def _link_to(target: str) -> tarfile.TarInfo:
     return info
 
 
-def _previous(source: Reader, limits: Limits, contents: Contents) -> Iterator[bytes]:
-    """The pages of a pre-checkpoint; the rest of it is older than the checkpoint's own."""
+def previous_pages(source: Reader, contents: Contents, limits: Limits = NO_LIMITS) -> Iterator[bytes]:
+    """The pages of a pre-checkpoint, without an end; the rest of it is older than the checkpoint's own.
+
+    They go into the directory of the checkpoint: what lies beside it podman unpacks twice (archive.Untar leaves out
+    what begins with an excluded name).
+
+    :param contents: of the checkpoint, as far as that is known; filled with these too.
+    :raises ArchiveError: if the source is damaged or cut short, or holds what must not reach podman.
+    """
     seen, lint = Contents(), Lint(limits)
     for member in members(source):
         lint.member(member.info)
         data = _watched(member, seen, lint)
-        if member.name.split("/", 1)[0] == "pre-checkpoint":
-            if member.name in contents.sizes:
-                raise ArchiveError(f"Both archives have {member.name!r}.")
-            yield from entry(member.info, data)
+        if member.name.split("/", 1)[0] == PREVIOUS:
+            name = f"checkpoint/{member.name}"
+            if name in contents.sizes:
+                raise ArchiveError(f"Both archives have {name!r}.")
+            contents.sizes[name] = member.info.size if member.info.isreg() else 0
+            yield from entry(renamed(member.info, name), data)
         else:
             for _block in data:
                 pass
@@ -608,7 +627,7 @@ def _watched(member: Member, contents: Contents, lint: Lint) -> Iterator[bytes]:
         if not _OWNER_AND_MODE.fullmatch(root):
             raise ArchiveError(f"The archive's {member.name} says {root!r} of its root, which is no owner and mode.")
         contents.volume_roots[volume] = root
-    if member.name == "checkpoint/parent" and member.info.issym():
+    if member.name == PARENT and member.info.issym():
         contents.needs_previous = True
     data = lint.watched(member.name, member.chunks())
     most = _wanted(member, contents)

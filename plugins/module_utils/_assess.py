@@ -15,6 +15,7 @@ from functools import cached_property
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _verdicts
 from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import Checkpointer, CheckpointRequest
+from ansible_collections.ferry.podman.plugins.module_utils._errors import TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._estimate import Estimate, estimate
 from ansible_collections.ferry.podman.plugins.module_utils._facts import HostFacts, ProcessFacts
 from ansible_collections.ferry.podman.plugins.module_utils._guard import can_be_guarded, parents_and_addresses
@@ -28,7 +29,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RegistryAccess,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._paths import kinds_of, shared_here
-from ansible_collections.ferry.podman.plugins.module_utils._precopy import bound_of
+from ansible_collections.ferry.podman.plugins.module_utils._precopy import bound_of, reason_against
 from ansible_collections.ferry.podman.plugins.module_utils._restore import gather_facts
 from ansible_collections.ferry.podman.plugins.module_utils._thin import Conditions, NotThin, Plan, plan
 from ansible_collections.ferry.podman.plugins.module_utils._volumecopy import WORTH as WORTH_FIRST
@@ -180,13 +181,32 @@ class Assessment:
         except NotThin as reason:
             return reason
 
+    @cached_property
+    def no_early_pages(self) -> str:
+        """Why no memory goes before the freeze in a move that is not thin, for the user; nothing if it can."""
+        weight, processes = self._weight, self.processes
+        if self.request.transfer == "registry":
+            return "An image goes through a registry as a whole."
+        shared = processes.shared if processes is not None else 0
+        reason = reason_against(bound_of(self.request.precopy), weight.memory, shared, self._tracks_memory)
+        if reason:
+            return reason
+        if weight.volumes > weight.memory:
+            return "Podman's API would read its volumes once more, and they are larger than its memory."
+        if next(_verdicts.archive_space_findings(self._move_facts(True), weight.memory), None) is not None:
+            return "There is not the room for memory that goes twice."
+        return ""
+
     def _tracks_memory(self) -> bool:
+        """Only who may run a program on the source can remove there what a round has left."""
+        command, forward = ["criu", "check", "--feature", "mem_dirty_track"], self.source.client.transport.forward
         try:
-            command = ["criu", "check", "--feature", "mem_dirty_track"]
-            done = subprocess.run(command, capture_output=True, timeout=30, check=False)
-        except (OSError, subprocess.TimeoutExpired):
+            if forward is not None:
+                forward.run(" ".join(command), "")
+                return True
+            return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+        except (TransportError, OSError, subprocess.TimeoutExpired):
             return False
-        return done.returncode == 0
 
     @cached_property
     def volumes_first(self) -> dict[str, Json]:

@@ -13,7 +13,7 @@ import os
 import time
 import typing as t
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _criu
 from ansible_collections.ferry.podman.plugins.module_utils._addresses import with_addresses
@@ -22,6 +22,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     Contents,
     Witness,
     inspect_file,
+    previous_pages,
     rewritten,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._encryption import Recipients
@@ -279,6 +280,7 @@ class Checkpointer:
         witness: Witness | None = None,
         around: t.Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         link: str | None = None,
+        previous_sent: bool = False,
     ) -> Iterator[bytes]:
         """Checkpoint, and return the archive as a tar that is made as it goes: whole, or it raises.
 
@@ -289,6 +291,7 @@ class Checkpointer:
         :param witness: sees the members as they are in the archive.
         :param around: is entered for each try of the dump.
         :param link: see ``rewritten``.
+        :param previous_sent: see ``rewritten``.
         """
         networks = container.networks if fix_addresses else {}
         request, options = self.request, self.request.options
@@ -311,7 +314,22 @@ class Checkpointer:
                 ignore_volumes=request.ignore_volumes,
                 witness=witness,
                 link=link,
+                previous_sent=previous_sent,
             )
+
+    def export_pages(self, container: Container, contents: Contents) -> Iterator[bytes]:
+        """Write the memory out while the container runs, and return the begin of an archive with it.
+
+        :param contents: filled while it goes by.
+        :raises CheckpointFailed: if it cannot be done; the container runs on.
+        """
+        options = replace(self.request.options, pre_checkpoint=True, with_previous=False, ignore_rootfs=True)
+
+        def dump() -> Stream:
+            return self.client.export_checkpoint(container, options)
+
+        with retried(self.client, container, self.request.retries, dump) as stream:
+            yield from previous_pages(stream, contents)
 
 
 def _read(path: str) -> Json:

@@ -56,6 +56,7 @@ class Entry:
     :param ran: IDs of those that ran on the source before a cold move; others are not started.
     :param members: names of the containers that move as one, by their IDs, in the order in which they start.
     :param pod: name of the pod that they make up; the ID is the pod's then.
+    :param previous: podman writes memory of it before the freeze, into the container's own directory.
     :param thin: its memory lies beside the archive, in a directory of its own on each host.
     """
 
@@ -83,6 +84,7 @@ class Entry:
     ran: list[str] = field(default_factory=list)
     members: dict[str, str] = field(default_factory=dict)
     pod: str = ""
+    previous: bool = False
     thin: bool = False
     version: int = VERSION
 

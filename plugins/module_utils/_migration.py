@@ -26,6 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import Conte
 from ansible_collections.ferry.podman.plugins.module_utils._arrival import Arrival
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import bring_back
+from ansible_collections.ferry.podman.plugins.module_utils._earlyimport import EarlyImport
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     CheckpointFailed,
     FerryError,
@@ -50,8 +51,15 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     RestartPolicy,
     RestoreOptions,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._orphan import is_at_work
-from ansible_collections.ferry.podman.plugins.module_utils._pages import keep_on_disk, remove_here, remove_there
+from ansible_collections.ferry.podman.plugins.module_utils._orphan import is_at_work, wait_for_runtime
+from ansible_collections.ferry.podman.plugins.module_utils._pages import (
+    has_previous,
+    keep_on_disk,
+    remove_here,
+    remove_previous,
+    remove_there,
+)
+from ansible_collections.ferry.podman.plugins.module_utils._precopy import PAGES
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
 from ansible_collections.ferry.podman.plugins.module_utils._provision import (
     bring_image,
@@ -73,6 +81,8 @@ GUARDED_TIMES = 4
 
 LOOKED_AT_AGAIN = 0.5
 """Seconds after which a process that was restored must still be there, where no health check tells more."""
+
+ONE_ROUND = "One round, which podman's API does; with transfer=thin there may be more."
 
 BEGUN_THERE = ("restore", "verify", "commit")
 """Phases in which podman on the destination may have seen a whole archive."""
@@ -112,12 +122,15 @@ class Migration:
         self.subject = self.assessment.subject
         self.tcp = self.assessment.tcp
         self.progress = Progress(journal, request.bandwidth)
+        self._contents = Contents()
         self._stage = Stage.HERE
         self.arrival = Arrival(
             destination.client, container.id, container.name, container.image_id, lambda: unpacks(destination, journal)
         )
         self.carrier = self._registry_carrier()
         self.thin: Thin | None = None
+        self.early: EarlyImport | None = None
+        self.early_pages = 0
         self.volumes: VolumeCopy | None = None
         self.ending = Ending(source, destination, self.arrival, journal, checkpoint_options(self.tcp), request)
 
@@ -141,7 +154,7 @@ class Migration:
     def phases_to_come(self) -> list[str]:
         """For check mode."""
         planned = self.assessment.thin
-        rounds = planned.rounds if isinstance(planned, Plan) else 0
+        rounds = planned.rounds if isinstance(planned, Plan) else not self.assessment.no_early_pages
         before = rounds or self.assessment.volumes_first
         return [phase for phase in PHASES[1:] if before or phase != "precopy"]
 
@@ -186,7 +199,8 @@ class Migration:
         if wanted in ("auto", "thin"):
             wanted = "stream" if self.source.client.transport.is_local else "relay"
         known = {"transfer": wanted, "transfer_reason": str(planned), "compression": "none"}
-        return {**known, "precopy": [], "precopy_reason": "Memory goes before the freeze only with transfer=thin."}
+        rounds = [self.early_pages] if self.early_pages else []
+        return {**known, "precopy": rounds, "precopy_reason": self.assessment.no_early_pages or ONE_ROUND}
 
     def _prepare(self) -> None:
         """Have everything on the destination that can be there before the freeze."""
@@ -274,7 +288,7 @@ class Migration:
 
         :raises FerryError: if it fails; the container runs on, and nothing of it is left.
         """
-        rounds = self.thin is not None and self.thin.plan.rounds
+        rounds = self.thin.plan.rounds if self.thin is not None else not self.assessment.no_early_pages
         try:
             if not rounds and not self.assessment.volumes_first:
                 return
@@ -283,6 +297,8 @@ class Migration:
                 self._copy_volumes()
                 if self.thin is not None and self.thin.plan.rounds:
                     self._rounds(self.thin)
+                if self.thin is None and not self.assessment.no_early_pages:
+                    self._begin_archive()
                 self._require_as_before()
         except (FerryError, OSError) as error:
             self._forget_prepared()
@@ -339,6 +355,38 @@ class Migration:
         rest = self._weight_of_archive - self.assessment.estimate.memory
         self.journal.note(expected=self.progress.sent + thin.rounds[-1] + rest)
 
+    def _begin_archive(self) -> None:
+        """Have podman there take the memory as it is now, as the begin of an archive."""
+        here, ident, checkpointer = self.source.client, self.container.id, self.assessment.checkpointer()
+        if has_previous(here, self.container):
+            self.assessment.no_early_pages = "A pre-checkpoint that was kept lies in the container's directory."
+            return
+        self.journal.enter("precopy", previous=True)
+        early = self.early = EarlyImport(self._import_early)
+        early.begin()
+        try:
+            early.send(self.progress.counted(checkpointer.export_pages(self.container, self._contents)))
+        except (FerryError, OSError) as error:
+            self._give_up_early(f"A round has failed. {described(error)}")
+            if self.request.precopy != "auto":
+                raise
+            wait_for_runtime(here, here.container(ident))
+            remove_previous(here, here.container(ident))
+            return
+        sizes = self._contents.sizes
+        self.early_pages = sum(size for name, size in sizes.items() if PAGES.fullmatch(os.path.basename(name)))
+        rest = self._weight_of_archive - self.assessment.estimate.memory
+        self.journal.note(expected=self.progress.sent + self.early_pages + rest)
+
+    def _import_early(self, chunks: Iterator[bytes]) -> Json:
+        return self._restorer().import_chunks(chunks, self._contents, self.subject, None, self._doing)
+
+    def _give_up_early(self, why: str) -> None:
+        if self.early is not None:
+            self.early.abort()
+        self.early, self.early_pages, self._contents = None, 0, Contents()
+        self.assessment.no_early_pages = why
+
     def _go_on_without_rounds(self, thin: Thin, why: str) -> None:
         try:
             thin.without_rounds(why)
@@ -350,6 +398,8 @@ class Migration:
     def _end_sending(self) -> None:
         if self.thin is not None:
             self.thin.close()
+        if self.early is not None:
+            self.early.abort()
         if self.volumes is not None:
             self.volumes.close()
 
@@ -403,7 +453,7 @@ class Migration:
         :raises OutcomeUnknown: if nobody can tell.
         :raises Exception: anything else; it does not run there.
         """
-        contents = Contents()
+        contents = self._contents
         with self.progress.phase("freeze", **guard_times(guard)):
             chunks = self._frozen(policy, contents)
         try:
@@ -448,6 +498,10 @@ class Migration:
                 phases.enter_context(self._restoring(guard))
 
             sent = self.progress.counted(chunks)
+            if self.early is not None:
+                self.early.send(sent)
+                whole()
+                return self.early.finish()
             return self._restorer().import_chunks(sent, contents, self.subject, None, self._doing, whole)
 
     def _carried_by(self, carrier: RegistryCarrier, chunks: Iterator[bytes], contents: Contents, guard: Guard) -> Json:
@@ -490,7 +544,7 @@ class Migration:
     def _frozen(self, policy: RestartPolicy, contents: Contents) -> Iterator[bytes]:
         """The archive; when this returns, the container is frozen and the server has written all of it."""
         thin = self.thin
-        if thin is None or not thin.rounds:
+        if not (thin.rounds if thin is not None else self.early):
             return self._dumped(policy, contents)
         try:
             return self._dumped(policy, contents, with_previous=True)
@@ -498,7 +552,12 @@ class Migration:
             if not self.request.retries or not _criu.is_transient(error.facts.get("criu_log") or []):
                 raise
         # Of the processes that were dumped before it failed CRIU has forgotten what they have changed.
-        thin.without_rounds("A client was connecting during the last dump, so all of the memory went again.")
+        why = "A client was connecting during the last dump, so all of the memory went again."
+        if thin is not None:
+            thin.without_rounds(why)
+        else:
+            # What has gone stays in the archive, and nothing asks for it.
+            self.assessment.no_early_pages = why
         return self._dumped(policy, contents)
 
     def _dumped(self, policy: RestartPolicy, contents: Contents, *, with_previous: bool = False) -> Iterator[bytes]:
@@ -514,6 +573,7 @@ class Migration:
             fix_addresses=self.carrier is not None,
             around=thin.dump if thin is not None else contextlib.nullcontext,
             link=thin.images_there if thin is not None else None,
+            previous_sent=self.early is not None,
         )
         first = next(chunks)
         if self.volumes is not None:
@@ -634,6 +694,8 @@ class Ending:
         entry = self.journal.entry
         try:
             settle(self.source.client, container)
+            if entry is not None and entry.previous:
+                remove_previous(self.source.client, container)
             if entry is not None and entry.thin:
                 remove_here(self.source.client, self.source.host, container.id, container)
             if entry is not None and same_service(entry.destination, self.destination.client.transport.url):
@@ -660,6 +722,8 @@ class Ending:
         :raises FerryError: if something stays.
         """
         entry = self.journal.entry
+        if entry is not None and entry.previous and container is not None:
+            remove_previous(self.source.client, container)
         if entry is None or not entry.thin:
             return
         try:

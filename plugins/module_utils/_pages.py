@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import typing as t
 
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._archive import PREVIOUS
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
-from ansible_collections.ferry.podman.plugins.module_utils._precopy import PREVIOUS
 from ansible_collections.ferry.podman.plugins.module_utils._receive import MEMORY, Receiver
 
 NAME = "ferry.podman"
@@ -98,6 +99,38 @@ def remove_here(client: LibpodClient, host: HostInfo, ident: str, container: Con
                 os.rmdir(place)
     except OSError as error:
         raise FerryError(f"The memory of {ident[:12]} on the source could not be removed: {error}") from error
+
+
+def remove_previous(client: LibpodClient, container: Container) -> None:
+    """Have nothing left of images before a checkpoint that podman has written into the container's directory.
+
+    :raises FerryError: if something stays.
+    """
+    path = previous_of(container)
+    if path is None:
+        return
+    try:
+        if client.transport.forward is not None:
+            client.transport.forward.run(f"rm -rf -- {shlex.quote(path)}", "")
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path)
+    except (OSError, TransportError) as error:
+        raise FerryError(f"The memory of {container.name} in {path} could not be removed: {error}") from error
+
+
+def has_previous(client: LibpodClient, container: Container) -> bool:
+    """Whether there is such a directory; also where that cannot be found out."""
+    path = previous_of(container)
+    if path is None:
+        return True
+    if client.transport.forward is None:
+        return os.path.lexists(path)
+    try:
+        client.transport.forward.run(f"test ! -e {shlex.quote(path)}", "")
+    except TransportError:
+        return True
+    return False
 
 
 def remove_there(client: LibpodClient, host: HostInfo, ident: str) -> None:

@@ -32,9 +32,6 @@ SMALL = 4 * 1024 * 1024
 SHRINKS = 0.7
 """A round that is not so much smaller than the one before shows that memory is written as fast as it goes over."""
 
-PREVIOUS = "pre-checkpoint"
-"""What podman calls the directory with the images before the checkpoint."""
-
 ROOM = 3
 """So many times the memory suffices: for all of it, a round in which all is written again, and the same once more."""
 
@@ -45,6 +42,25 @@ LIMIT = 600.0
 """Seconds for one round."""
 
 PAGES = re.compile(r"pages-[0-9]+\.img")
+
+
+def reason_against(rounds: int, memory: int, shared: int, tracks: t.Callable[[], bool]) -> str:
+    """Why no memory goes before the freeze, for the user; nothing if it can.
+
+    :param rounds: how often it may go, as it was asked for.
+    :param memory: bytes that CRIU will write.
+    :param shared: bytes of that in shared memory, which CRIU does not track.
+    :param tracks: asks whether the source's kernel tells what was written.
+    """
+    if not rounds:
+        return "precopy is never."
+    if memory < WORTH:
+        return f"It has {memory // 1_000_000} MB of memory, so little that rounds gain nothing."
+    if memory - shared < max(WORTH, shared):
+        return "Most of its memory is shared by processes: CRIU does not track that, and writes all of it each time."
+    if not tracks():
+        return "The source's kernel does not tell which memory was written (criu check --feature mem_dirty_track)."
+    return ""
 
 
 def directory_of(number: int) -> str:

@@ -13,6 +13,7 @@ import typing as t
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ansible_collections.ferry.podman.plugins.module_utils._archive import PREVIOUS
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._facts import HostFacts
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
@@ -29,14 +30,13 @@ from ansible_collections.ferry.podman.plugins.module_utils._pages import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._precopy import (
     LEAST_ROOM,
-    PREVIOUS,
     ROOM,
     another,
     directory_of,
     pages_in,
     pre_dump,
+    reason_against,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._precopy import WORTH as WORTH_ROUNDS
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
 from ansible_collections.ferry.podman.plugins.module_utils._receive import CHECKPOINT, MEMORY, Channel, Receiver, Short
 
@@ -122,26 +122,13 @@ def plan(known: Conditions) -> Plan:
         raise NotThin("The destination does not answer beyond podman's API.")
     if known.transfer == "auto" and known.memory < WORTH:
         raise NotThin(f"It has {known.memory // MEGABYTE} MB of memory, so little that the archive is as quick.")
-    no_rounds = _no_rounds(known)
+    no_rounds = reason_against(known.rounds, known.memory, known.shared, known.tracks)
     if not no_rounds:
         for rounds, times in ((known.rounds, ROOM), (1, LEAST_ROOM)):
             with contextlib.suppress(NotThin):
                 return _placed(known, rounds, times)
         no_rounds = "There is not the room for memory that goes twice."
     return _placed(known, 0, 1, no_rounds)
-
-
-def _no_rounds(known: Conditions) -> str:
-    """Why no memory goes before the freeze, or nothing."""
-    if not known.rounds:
-        return "precopy is never."
-    if known.memory < WORTH_ROUNDS:
-        return f"It has {known.memory // MEGABYTE} MB of memory, so little that rounds gain nothing."
-    if known.memory - known.shared < max(WORTH_ROUNDS, known.shared):
-        return "Most of its memory is shared by processes: CRIU does not track that, and writes all of it each time."
-    if not known.tracks():
-        return "The source's kernel does not tell which memory was written (criu check --feature mem_dirty_track)."
-    return ""
 
 
 def _placed(known: Conditions, rounds: int, times: int, no_rounds: str = "") -> Plan:

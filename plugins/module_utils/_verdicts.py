@@ -574,10 +574,7 @@ def _image_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]
 def space_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]:
     """Room on the disks of both hosts, and memory on the destination."""
     weight, there = facts.estimate, facts.there
-    archive, copied = weight.archive - facts.beside, weight.files + weight.volumes
-    # CRIU's images and tars of the files beside the container, and the whole archive where podman spools.
-    yield from _disk_findings("source", facts.source, facts.here, archive, archive)
-    yield from _disk_findings("destination", facts.destination, there, archive + copied, archive)
+    yield from archive_space_findings(facts)
     if there is not None and there.memory is not None and there.memory < weight.memory:
         enough_with_swap = there.memory + there.swap >= weight.memory
         yield Finding(
@@ -587,6 +584,15 @@ def space_findings(facts: MoveFacts, options: MoveOptions) -> Iterator[Finding]:
             "Free memory there, or choose another destination.",
             severity="warning" if enough_with_swap else "blocker",
         )
+
+
+def archive_space_findings(facts: MoveFacts, again: int = 0) -> Iterator[Finding]:
+    """:param again: bytes of memory that the archive may have once more."""
+    weight, there = facts.estimate, facts.there
+    archive, copied = weight.archive - facts.beside + again, weight.files + weight.volumes
+    # CRIU's images and tars of the files beside the container, and the whole archive where podman spools.
+    yield from _disk_findings("source", facts.source, facts.here, archive, archive)
+    yield from _disk_findings("destination", facts.destination, there, archive + copied, archive)
 
 
 def _cold_space_findings(facts: MoveFacts) -> Iterator[Finding]:

@@ -55,6 +55,12 @@ class Writer:
         # Every page is written once more at the rate that it is written at from now on.
         return writer
 
+    @property
+    def bundle(self) -> str:
+        """The container's own directory."""
+        path = self.box.node.podman("inspect", "--format", "{{.OCIConfigPath}}", self.box.id)
+        return str(pathlib.PurePath(path.strip()).parent)
+
     def ask(self, question: bytes, seconds: float = 2.0) -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(seconds)

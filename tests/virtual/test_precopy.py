@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from asking import Client
-from faults import KILL, Trigger, ended
+from faults import KILL, KILL_SERVICE_THERE, Trigger, ended, remove_spools
 from helpers import parsed
 from machines import PATIENCE, PORT, Writer, begin, moved
 from road import Road
@@ -33,46 +33,91 @@ def test_rounds_leave_little_for_the_freeze(road: Road) -> None:
     assert gaps["auto"] < gaps["never"]
 
 
+def test_round_by_the_api_leaves_little_for_the_freeze(road: Road) -> None:
+    """The same where the memory goes in podman's archive, whose begin is sent before the freeze."""
+    gaps = {}
+    for precopy in ("never", "auto"):
+        writer = Writer.start(road.source, 200, 5)
+        with Client(writer.box.address, PORT) as client:
+            result = moved(road, writer, precopy=precopy, transfer="stream")
+            gaps[precopy] = client.longest
+        rounds = result.values["precopy"]
+        assert result.values["transfer"] == "stream"
+        assert len(rounds) == (precopy == "auto"), result.values["precopy_reason"]
+    last = result.values["bytes"] - sum(rounds)
+    print(f"gap {gaps['never']:.1f} s without, {gaps['auto']:.1f} s with {rounds} and {last} bytes at last")
+    assert rounds[0] > 200 * MEGABYTE and last < 0.5 * rounds[0]
+    assert gaps["auto"] < gaps["never"]
+
+
+def test_round_by_the_api_leaves_what_was_kept(road: Road) -> None:
+    writer = Writer.start(road.source, 70, 1)
+    kept = f"{writer.bundle}/pre-checkpoint"
+    road.source.sh(f"mkdir {kept}")
+    result = moved(road, writer, transfer="stream")
+    assert result.values["precopy"] == [] and "pre-checkpoint" in result.values["precopy_reason"]
+
+
+def test_round_by_the_api_that_fails(road: Road) -> None:
+    """The destination's service is killed while it takes the begin of an archive; the move goes on without."""
+    writer = Writer.start(road.source, 100, 2)
+    trigger = Trigger(writer.box, "precopy", 1.0, elsewhere=(road.destination, KILL_SERVICE_THERE))
+    process = begin(road, writer, transfer="stream")
+    trigger.happened()
+    road.destination.service("start")
+    result = parsed(*process.communicate(timeout=PATIENCE * 2))
+    remove_spools(road.destination)
+    assert result.changed, result.msg
+    assert result.values["precopy"] == [] and "A round has failed" in result.values["precopy_reason"]
+    arrived = road.arrived(writer.box)
+    writer.is_whole()
+    arrived.remove()
+
+
 def test_no_more_rounds_than_allowed(road: Road) -> None:
     writer = Writer.start(road.source, 100, 1)
     result = moved(road, writer, precopy="1")
     assert len(result.values["precopy"]) == 1
 
 
-@pytest.mark.parametrize("delay", [0.0, 2.0])
-def test_module_killed_in_a_round(road: Road, delay: float) -> None:
+@pytest.mark.parametrize(("transfer", "delay"), [("thin", 0.0), ("thin", 2.0), ("stream", 1.0), ("stream", 6.0)])
+def test_module_killed_in_a_round(road: Road, transfer: str, delay: float) -> None:
     writer = Writer.start(road.source, 100, 2)
     trigger = Trigger(writer.box, "precopy", delay, action=KILL)
-    process = begin(road, writer)
+    process = begin(road, writer, transfer=transfer)
     trigger.happened()
     ended(process)
     assert writer.box.status == "running"
     writer.is_whole()
-    result = moved(road, writer)
+    result = moved(road, writer, transfer=transfer)
     assert result.values["interrupted_phase"] == "precopy"
+    assert result.values["precopy"], result.values["precopy_reason"]
 
 
-def test_module_killed_after_the_rounds(road: Road) -> None:
+@pytest.mark.parametrize("transfer", ["thin", "stream"])
+def test_module_killed_after_the_rounds(road: Road, transfer: str) -> None:
     """What the source goes on from is in several directories."""
     writer = Writer.start(road.source, 80, 1)
     trigger = Trigger(writer.box, "transfer", 0.0, action=KILL)
-    process = begin(road, writer)
+    process = begin(road, writer, transfer=transfer)
     trigger.happened()
     ended(process)
     assert writer.box.status == "exited"
-    result = moved(road, writer)
+    result = moved(road, writer, transfer=transfer)
     assert result.values["interrupted_phase"] == "transfer"
 
 
-def test_destination_that_cannot_restore(road: Road) -> None:
+@pytest.mark.parametrize("transfer", ["thin", "stream"])
+def test_destination_that_cannot_restore(road: Road, transfer: str) -> None:
     """It comes back from the rounds and the last dump together."""
     writer = Writer.start(road.source, 100, 2)
     road.destination.sh("mv /usr/sbin/criu /usr/sbin/criu.away; printf '#!/bin/sh\\nexit 1\\n' >/usr/sbin/criu")
     road.destination.later("mv", "/usr/sbin/criu.away", "/usr/sbin/criu")
     road.destination.sh("chmod 755 /usr/sbin/criu; mv /usr/lib/x86_64-linux-gnu/libcriu.so.2 /root/libcriu.away")
     road.destination.later("mv", "/root/libcriu.away", "/usr/lib/x86_64-linux-gnu/libcriu.so.2")
-    result = parsed(*begin(road, writer).communicate(timeout=PATIENCE * 2))
+    result = parsed(*begin(road, writer, transfer=transfer).communicate(timeout=PATIENCE * 2))
     assert result.failed and result.values["location"] == "source", result.msg
     assert "runs again from the same memory" in result.msg
     writer.is_whole()
+    assert not road.source.exists(f"{writer.bundle}/pre-checkpoint")
     writer.box.remove()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -20,6 +21,7 @@ from ansible_collections.ferry.podman.plugins.plugin_utils._progress import Repo
 ID = "4f1f" * 16
 # Processes are looked for by it, and several runs of these tests go on at once.
 JOB = f"j{random.randrange(10**11, 10**12)}"
+DIRECTORY = f"/root/.ansible/tmp/ansible-tmp-{random.randrange(10**9)}.5-7-{random.randrange(10**12)}"
 RUNNING = json.dumps({"started": True, "finished": False, "ansible_job_id": f"{JOB}.1"})
 
 
@@ -31,7 +33,7 @@ class Host:
         self.file.write_text(RUNNING)
         self.journals = directory / "journal"
         self.journals.mkdir()
-        self.job = plugin.Job({"ansible_job_id": f"{JOB}.1", "results_file": str(self.file)})
+        self.job = plugin.Job({"ansible_job_id": f"{JOB}.1", "results_file": str(self.file)}, DIRECTORY)
         self.watch = plugin.Watch(str(self.journals), "db", Reporter("[node1] db", began), began)
 
     def write(self, phase: str, begun: float, sent: int = 0) -> None:
@@ -65,8 +67,9 @@ def host(tmp_path, said, monkeypatch) -> Host:
 
 @pytest.fixture
 def module():
-    """A process with the argument that Ansible's wrapper gives to its own."""
-    process = subprocess.Popen([sys.executable, "-c", "input()", JOB], stdin=subprocess.PIPE)
+    """A process with the argument that Ansible gives to the module's."""
+    argument = f"{DIRECTORY}/AnsiballZ_podman_migrate.py"
+    process = subprocess.Popen([sys.executable, "-c", "input()", argument], stdin=subprocess.PIPE)
     yield process
     process.kill()
     process.communicate()
@@ -133,7 +136,8 @@ def test_quiet_watch_asks_only_for_the_end(tmp_path, said: list[str]) -> None:
 
 @pytest.mark.parametrize("directory", ["/var/lib/it's mine", "/tmp/$(touch x)"])
 def test_names_are_quoted(tmp_path, directory: str) -> None:
-    job = plugin.Job({"ansible_job_id": f"{JOB}.1", "results_file": f"{directory}/{JOB}.1"})
+    started = {"ansible_job_id": f"{JOB}.1", "results_file": f"{directory}/{JOB}.1"}
+    job = plugin.Job(started, f"{directory}/{os.path.basename(DIRECTORY)}")
     question = plugin.Watch(directory, "db", Reporter("x", 0.0), 0.0).question(job)
     done = subprocess.run(["sh", "-c", question], cwd=tmp_path, text=True, capture_output=True, check=True, timeout=30)
     assert done.stdout.startswith("over ")
