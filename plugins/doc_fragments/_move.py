@@ -66,9 +66,10 @@ options:
       - With a number, from 1 to 100, there are never more rounds than that. V(never) does none.
       - Each round freezes the processes for one or two tenths of a second, which counts as no downtime here. The memory
         goes over more than once.
-      - Needs V(thin) (see O(transfer)), room for twice or three times the memory in its place on both hosts, and a
-        source whose kernel tracks memory (C(criu check --feature mem_dirty_track)).
-        RV(ferry.podman.podman_migrate#module:precopy_reason) tells why there was none.
+      - Needs a source whose kernel tracks memory (C(criu check --feature mem_dirty_track)), and on both hosts room for
+        the memory once or twice more. RV(ferry.podman.podman_migrate#module:precopy_reason) tells why there was none.
+      - Where the move is not V(thin) (see O(transfer)) there is one round, which podman writes and which goes as the
+        begin of the archive. With V(registry) there is none.
       - The content of volumes goes once before the freeze, unless this is V(never), if all of them have 16 MiB or more
         together, and in the freeze each file goes again whose content has changed. Needs the module on the source as
         root, an ssh URL, a transfer other than V(registry), and volumes whose files have no access control lists.

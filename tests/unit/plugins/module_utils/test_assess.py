@@ -6,6 +6,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
+from ansible_collections.ferry.podman.plugins.module_utils._estimate import Estimate
+from ansible_collections.ferry.podman.plugins.module_utils._facts import HostFacts
 
 ID, IMAGE_ID = "1f" * 32, "2e" * 32
 INSPECT = f"GET /containers/{ID}/json"
@@ -77,6 +79,39 @@ def test_volume_that_another_container_has_is_found(both, inspect_json) -> None:
     findings = both.assessment().findings()
     assert [finding.code for finding in findings] == ["volume_shared", "volume_labels"]
     assert "is also that of db:" in findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ({"transfer": "registry"}, "registry"),
+        ({"precopy": "never"}, "never"),
+        ({}, "so little"),
+    ],
+)
+def test_why_no_memory_goes_before_the_freeze_in_an_archive(both, request_, reason) -> None:
+    assert reason in both.assessment(**request_).no_early_pages
+
+
+@pytest.mark.parametrize(
+    ("weight", "tracks", "reason"),
+    [
+        ((300, 0), True, ""),
+        ((300, 300), True, ""),
+        ((300, 301), True, "volumes"),
+        ((300, 0), False, "mem_dirty_track"),
+        ((600, 0), True, "not the room"),
+    ],
+)
+def test_memory_goes_before_the_freeze_where_there_is_room(both, monkeypatch, weight, tracks, reason) -> None:
+    memory, volumes = (size * 1_000_000 for size in weight)
+    assessment = both.assessment()
+    assessment.__dict__["_weight"] = Estimate.of(memory, 0, volumes)
+    for side in (assessment.source, assessment.destination):
+        side.__dict__["facts"] = HostFacts(disks={"/": 2_200_000_000})
+    monkeypatch.setattr(assessment, "_tracks_memory", lambda: tracks)
+    found = assessment.no_early_pages
+    assert reason in found if reason else not found
 
 
 def test_missing_image_is_no_reason(both) -> None:

@@ -13,6 +13,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._archive import inspe
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, MigrationFailed
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
+from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container
 from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration
 
 ID, IMAGE_ID = "1f" * 32, "2e" * 32
@@ -195,6 +196,93 @@ def test_auto_keeps_connections_where_the_address_moves_along(
     source = Side(connect(move.source.url), make_host())
     assert Assessment(source, destination, make_container(), MoveRequest()).tcp == tcp
     assert Assessment(source, destination, make_container(), MoveRequest(tcp="none")).tcp == "none"
+
+
+# -- memory that goes before the freeze, by podman's API ----------------------------------------------------------
+
+
+@pytest.fixture
+def early(move, archives, inspect_json, tmp_path) -> Move:
+    """A source whose kernel tracks memory, as far as the move knows."""
+    bundle = {"OCIConfigPath": str(tmp_path / "bundle/config.json")}
+    (tmp_path / "bundle").mkdir()
+    migration_of = move._migration_of
+    running = inspect_json(**bundle)
+    checkpoint = archives.checkpoint(archives.link("checkpoint/parent", "../pre-checkpoint"))
+
+    def both(handler, request) -> None:
+        """What podman does for the first and for the second."""
+        if "preCheckpoint" in request.query:
+            (tmp_path / "bundle/pre-checkpoint").mkdir()
+            move.source.archive(archives.pre_checkpoint())(handler, request)
+        else:
+            move.source.on(INSPECT, inspect_json("exited", State={"Checkpointed": True}, **bundle))
+            move.source.archive(checkpoint)(handler, request)
+
+    def tracking(*services, **how) -> Migration:
+        migration = migration_of(*services, container=Container(running), **how)
+        migration.assessment.no_early_pages = ""
+        return migration
+
+    move._migration_of, move._running = tracking, running
+    move.source.on(CHECKPOINT, both)
+    move.source.on(INSPECT, running)
+    return move
+
+
+def test_pages_go_in_the_archive_before_the_freeze(early, archives) -> None:
+    result = early.run()
+    before, last = (request.query for request in early.source.requests if str(request) == CHECKPOINT)
+    assert before["preCheckpoint"] == before["ignoreRootFS"] == "true" and "withPrevious" not in before
+    assert last["withPrevious"] == "true" and "preCheckpoint" not in last
+    (request,) = (each for each in early.destination.requests if str(each) == IMPORT)
+    unpacked = {info.name: info for info, _data in archives.unpack(request.body)}
+    assert unpacked["checkpoint/pre-checkpoint/pages-1.img"].size == 5000
+    assert unpacked["checkpoint/parent"].linkname == "pre-checkpoint"
+    assert result["precopy"] == [5000] and "One round" in result["precopy_reason"]
+    assert list(result["phases"])[:3] == ["prepare", "precopy", "freeze"]
+
+
+def test_pre_checkpoint_that_fails_is_done_without(early, archives, tmp_path) -> None:
+    refused = early.source.error(500, "system does not support memory tracking")
+    early.source.on(CHECKPOINT, refused, early.source.archive(archives.checkpoint()))
+    early.source.on(INSPECT, *[early._running] * 4, {**early._running, "State": {"Status": "exited"}})
+    result = early.run(retries=0)
+    assert result["precopy"] == [] and "memory tracking" in result["precopy_reason"]
+    whole = [each for each in early.destination.requests if str(each) == IMPORT and each.whole]
+    (sent,) = whole
+    assert "checkpoint/pre-checkpoint" not in inspect(io.BytesIO(sent.body)).sizes
+
+
+def test_pre_checkpoint_that_was_asked_for_and_fails_ends_the_move(early, tmp_path) -> None:
+    early.source.on(CHECKPOINT, early.source.error(500, "no"))
+    error = early.failed(precopy="1", retries=0)
+    assert error.facts["location"] == "source" and "It has not been frozen" in str(error)
+    assert not list((tmp_path / "journal").iterdir()) and not early.started_on_the_source
+
+
+def test_dump_that_fails_leaves_no_pages(early, archives, tmp_path) -> None:
+    def fails_at_last(handler, request) -> None:
+        if "preCheckpoint" in request.query:
+            (tmp_path / "bundle/pre-checkpoint").mkdir()
+            early.source.archive(archives.pre_checkpoint())(handler, request)
+        else:
+            handler.read_body(request)
+            handler.reply(*early.source.error(500, "criu failed"))
+
+    early.source.on(CHECKPOINT, fails_at_last)
+    error = early.failed()
+    assert error.facts["location"] == "source" and "still runs" in str(error)
+    assert not (tmp_path / "bundle/pre-checkpoint").exists()
+    assert not any(each.whole for each in early.destination.requests if str(each) == IMPORT)
+    assert not list((tmp_path / "journal").iterdir())
+
+
+def test_pre_checkpoint_that_was_kept_stays(early, tmp_path) -> None:
+    (tmp_path / "bundle/pre-checkpoint").mkdir()
+    result = early.run()
+    assert result["precopy"] == [] and "was kept" in result["precopy_reason"]
+    assert (tmp_path / "bundle/pre-checkpoint").exists()
 
 
 # -- the image ------------------------------------------------------------------------------------------------

@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
 import types
 import typing as t
 
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils import _pages
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._pages import (
     disk_of,
     empty,
+    has_previous,
     images_in,
     is_ours,
     keep_on_disk,
     put_link,
     remove_here,
+    remove_previous,
 )
 
 IDENT = "0123456789abcdef" * 4
@@ -31,8 +34,8 @@ def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> types.Simpl
     monkeypatch.setattr(_pages, "MEMORY", str(tmp_path / "run/ferry.podman"))
     (tmp_path / "bundle").mkdir()
     info = types.SimpleNamespace(graph_root=str(tmp_path / "containers/storage/"))
-    container = types.SimpleNamespace(id=IDENT, bundle=str(tmp_path / "bundle"))
-    client = types.SimpleNamespace(transport=types.SimpleNamespace(is_local=True))
+    container = types.SimpleNamespace(id=IDENT, name="web", bundle=str(tmp_path / "bundle"))
+    client = types.SimpleNamespace(transport=types.SimpleNamespace(is_local=True, forward=None))
     return types.SimpleNamespace(client=client, info=info, container=container, link=tmp_path / "bundle/checkpoint")
 
 
@@ -111,3 +114,49 @@ def test_podmans_own_checkpoint_is_no_copy_of_ours(host: t.Any) -> None:
     host.link.mkdir()
     assert keep_on_disk(host.client, host.info, host.container) == ""
     assert host.link.is_dir() and not host.link.is_symlink()
+
+
+# -- what podman writes before a checkpoint ---------------------------------------------------------------------------
+
+
+def test_memory_from_before_is_removed(host: t.Any, tmp_path: pathlib.Path) -> None:
+    assert not has_previous(host.client, host.container)
+    (tmp_path / "bundle/pre-checkpoint").mkdir()
+    assert has_previous(host.client, host.container)
+    remove_previous(host.client, host.container)
+    remove_previous(host.client, host.container)
+    assert not has_previous(host.client, host.container) and (tmp_path / "bundle").exists()
+
+
+class Shell:
+    """Stands for ssh to another host: the commands run here."""
+
+    def __init__(self, works: bool = True) -> None:
+        self.works = works
+
+    def run(self, command: str, _stdin: str) -> str:
+        if not self.works or subprocess.run(["sh", "-c", command], check=False).returncode != 0:
+            raise TransportError(f"{command} failed")
+        return ""
+
+
+def test_memory_from_before_is_removed_on_another_host(host: t.Any, tmp_path: pathlib.Path) -> None:
+    host.client.transport.forward = Shell()
+    (tmp_path / "it's mine/pre-checkpoint").mkdir(parents=True)
+    host.container.bundle = str(tmp_path / "it's mine")
+    assert has_previous(host.client, host.container)
+    remove_previous(host.client, host.container)
+    assert not has_previous(host.client, host.container)
+
+
+def test_host_that_runs_no_commands_is_not_trusted_with_it(host: t.Any) -> None:
+    host.client.transport.forward = Shell(works=False)
+    assert has_previous(host.client, host.container)
+    with pytest.raises(FerryError, match="could not be removed"):
+        remove_previous(host.client, host.container)
+
+
+def test_container_without_a_directory_has_none_to_remove(host: t.Any) -> None:
+    host.container.bundle = None
+    assert has_previous(host.client, host.container)
+    remove_previous(host.client, host.container)
