@@ -39,7 +39,7 @@ build: ## build the tarball into .build, install it elsewhere, and look that all
 integration: ## real hosts, real moves
 	@$(CHECK) integration
 
-faults: ## everything that can break while a container moves, at each phase
+faults: ## the rest of what can break while a container moves, at each phase; an hour or two
 	@$(CHECK) faults
 
 test-vm: ## pre-copy, in two virtual machines with a kernel that tracks memory

@@ -401,6 +401,7 @@ def test_killed_drain_goes_on(fleet: Fleet) -> None:
     memory.goes_on_in(fleet.there(big))
 
 
+@pytest.mark.faults
 def test_killed_drain_is_called_off(fleet: Fleet) -> None:
     """What was on its way comes home too."""
     boxes = fleet.counters(2)
@@ -418,6 +419,7 @@ def test_killed_drain_is_called_off(fleet: Fleet) -> None:
     memory.goes_on_in(big)
 
 
+@pytest.mark.faults
 def test_undrain_waits_for_the_moves_of_a_killed_drain(fleet: Fleet) -> None:
     """The module outlives the connection, and makes its moves to the end."""
     boxes = fleet.counters(4)
@@ -436,6 +438,7 @@ def test_undrain_waits_for_the_moves_of_a_killed_drain(fleet: Fleet) -> None:
     assert fleet.noted() == {"moved": []} and fleet.state() == "open"
 
 
+@pytest.mark.faults
 def test_notes_that_cannot_be_read_are_not_taken_for_none(fleet: Fleet) -> None:
     (moved,) = fleet.counters(1)
     (stopped,) = fleet.counters(1, "--label", "ferry.evacuate=stop")
