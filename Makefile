@@ -7,7 +7,7 @@ export PYTHON ?= python3
 CHECK = $(PYTHON) tests/bin/check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit units lint sanity docs-lint build integration faults test-vm bench bench-precopy bench-images bench-drain demo clean
+.PHONY: help setup test unit units lint sanity docs-lint build integration faults test-vm bench bench-precopy bench-overhead bench-images bench-drain demo clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -50,6 +50,9 @@ bench: setup ## how long clients wait while a container moves, beside podman's o
 
 bench-precopy: setup ## the same with memory that goes before the freeze, in two virtual machines, into docs/benchmarks.md
 	@.venv/bin/python tests/benchmark/precopy.py $(OPTIONS)
+
+bench-overhead: setup ## what a move of an idle container spends besides its downtime, into docs/benchmarks.md
+	@.venv/bin/python tests/benchmark/overhead.py $(OPTIONS)
 
 bench-images: setup ## time and memory of checkpoint images beside buildah, into docs/benchmarks.md; OPTIONS=--short
 	@.venv/bin/python tests/benchmark/images.py $(OPTIONS)

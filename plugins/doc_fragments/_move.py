@@ -69,7 +69,8 @@ options:
       - Needs a source whose kernel tracks memory (C(criu check --feature mem_dirty_track)), and on both hosts room for
         the memory once or twice more. RV(ferry.podman.podman_migrate#module:precopy_reason) tells why there was none.
       - Where the move is not V(thin) (see O(transfer)) there is one round, which podman writes and which goes as the
-        begin of the archive. With V(registry) there is none.
+        begin of the archive. With V(registry) there is none, and none where the module does not run on the source as
+        root.
       - The content of volumes goes once before the freeze, unless this is V(never), if all of them have 16 MiB or more
         together, and in the freeze each file goes again whose content has changed. Needs the module on the source as
         root, an ssh URL, a transfer other than V(registry), and volumes whose files have no access control lists.

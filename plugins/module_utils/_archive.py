@@ -58,6 +58,12 @@ PARENT = "checkpoint/parent"
 PREVIOUS = "pre-checkpoint"
 """What podman calls the directory with the images before the checkpoint."""
 
+NESTED = f"checkpoint/{PREVIOUS}"
+"""The same where it is part of the checkpoint, with which podman removes it.
+
+What lies beside the checkpoint podman unpacks twice: archive.Untar leaves out what begins with an excluded name.
+"""
+
 _REPEATED = ("path", "linkpath", "size", "hdrcharset")
 """Records of an extended header that follow from the rest of it, and are made anew."""
 
@@ -532,7 +538,7 @@ def rewritten(
     :param volume_roots: owner, group and mode of volumes' roots, to travel with them.
     :param ignore_volumes: leave out the volumes, which podman's API always exports.
     :param previous: a pre-checkpoint whose pages go along.
-    :param previous_sent: such pages have gone before, see ``previous_pages``.
+    :param previous_sent: such pages have gone before, into the directory ``NESTED``.
     :param witness: sees every member as it is passed on, but for those of ``previous``.
     :param link: what a link in the place of CRIU's images shall lead to, wherever it led before.
     :raises ArchiveError: if a source is damaged or cut short, or holds what must not reach podman.
@@ -549,10 +555,12 @@ def rewritten(
             yield from passed(_link_to(link), ())
             continue
         lint.member(member.info)
+        if previous_sent and f"{member.name}/".startswith(f"{NESTED}/"):
+            raise ArchiveError(f"The archive has {member.name!r}, where pages of another one have been sent.")
         if ignore_volumes and member.name.split("/", 1)[0] == "volumes":
             continue
         data = _watched(member, contents, lint)
-        if member.name == PARENT and member.info.issym() and (previous is not None or previous_sent):
+        if member.name == PARENT and member.info.issym() and previous_sent:
             member.info.linkname = PREVIOUS
         root = (volume_roots or {}).get(_volume_of(member))
         if root is not None:
@@ -578,7 +586,7 @@ def rewritten(
         info.size, info.mode = extra.size + len(END), 0o600
         yield from passed(info, _chained(extra.chunks(), iter([END])))
     if previous is not None:
-        yield from previous_pages(previous, contents, limits)
+        yield from previous_pages(previous, contents, PREVIOUS, limits)
     yield END
 
 
@@ -592,13 +600,11 @@ def _link_to(target: str) -> tarfile.TarInfo:
     return info
 
 
-def previous_pages(source: Reader, contents: Contents, limits: Limits = NO_LIMITS) -> Iterator[bytes]:
+def previous_pages(source: Reader, contents: Contents, directory: str, limits: Limits = NO_LIMITS) -> Iterator[bytes]:
     """The pages of a pre-checkpoint, without an end; the rest of it is older than the checkpoint's own.
 
-    They go into the directory of the checkpoint: what lies beside it podman unpacks twice (archive.Untar leaves out
-    what begins with an excluded name).
-
     :param contents: of the checkpoint, as far as that is known; filled with these too.
+    :param directory: where they go.
     :raises ArchiveError: if the source is damaged or cut short, or holds what must not reach podman.
     """
     seen, lint = Contents(), Lint(limits)
@@ -606,7 +612,7 @@ def previous_pages(source: Reader, contents: Contents, limits: Limits = NO_LIMIT
         lint.member(member.info)
         data = _watched(member, seen, lint)
         if member.name.split("/", 1)[0] == PREVIOUS:
-            name = f"checkpoint/{member.name}"
+            name = directory + member.name[len(PREVIOUS) :]
             if name in contents.sizes:
                 raise ArchiveError(f"Both archives have {name!r}.")
             contents.sizes[name] = member.info.size if member.info.isreg() else 0

@@ -15,7 +15,6 @@ from functools import cached_property
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat, _verdicts
 from ansible_collections.ferry.podman.plugins.module_utils._checkpoint import Checkpointer, CheckpointRequest
-from ansible_collections.ferry.podman.plugins.module_utils._errors import TransportError
 from ansible_collections.ferry.podman.plugins.module_utils._estimate import Estimate, estimate
 from ansible_collections.ferry.podman.plugins.module_utils._facts import HostFacts, ProcessFacts
 from ansible_collections.ferry.podman.plugins.module_utils._guard import can_be_guarded, parents_and_addresses
@@ -187,26 +186,27 @@ class Assessment:
         weight, processes = self._weight, self.processes
         if self.request.transfer == "registry":
             return "An image goes through a registry as a whole."
+        if not self.source.client.transport.is_local or os.geteuid() != 0:
+            # Nobody else sees a runtime that podman has lost, or can remove what a round has left.
+            return "The module does not run as root on the source."
         shared = processes.shared if processes is not None else 0
         reason = reason_against(bound_of(self.request.precopy), weight.memory, shared, self._tracks_memory)
         if reason:
             return reason
-        if weight.volumes > weight.memory:
-            return "Podman's API would read its volumes once more, and they are larger than its memory."
+        unknown = self.request.ignore_volumes and bool(self.subject.volumes)
+        if unknown or weight.volumes > weight.memory:
+            return "Podman's API would read its volumes once more, and they may be larger than its memory."
         if next(_verdicts.archive_space_findings(self._move_facts(True), weight.memory), None) is not None:
             return "There is not the room for memory that goes twice."
         return ""
 
     def _tracks_memory(self) -> bool:
-        """Only who may run a program on the source can remove there what a round has left."""
-        command, forward = ["criu", "check", "--feature", "mem_dirty_track"], self.source.client.transport.forward
         try:
-            if forward is not None:
-                forward.run(" ".join(command), "")
-                return True
-            return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
-        except (TransportError, OSError, subprocess.TimeoutExpired):
+            command = ["criu", "check", "--feature", "mem_dirty_track"]
+            done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        except (OSError, subprocess.TimeoutExpired):
             return False
+        return done.returncode == 0
 
     @cached_property
     def volumes_first(self) -> dict[str, Json]:

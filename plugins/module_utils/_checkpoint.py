@@ -19,6 +19,7 @@ from ansible_collections.ferry.podman.plugins.module_utils import _compat, _criu
 from ansible_collections.ferry.podman.plugins.module_utils._addresses import with_addresses
 from ansible_collections.ferry.podman.plugins.module_utils._archive import (
     MOST_JSON,
+    NESTED,
     Contents,
     Witness,
     inspect_file,
@@ -329,7 +330,7 @@ class Checkpointer:
             return self.client.export_checkpoint(container, options)
 
         with retried(self.client, container, self.request.retries, dump) as stream:
-            yield from previous_pages(stream, contents)
+            yield from previous_pages(stream, contents, NESTED)
 
 
 def _read(path: str) -> Json:

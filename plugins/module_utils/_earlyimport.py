@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 import typing as t
 from collections.abc import Iterable, Iterator
 
@@ -54,6 +55,17 @@ class EarlyImport:
         """:raises Exception: as the request, if that ends before its time, or as the chunks."""
         for chunk in chunks:
             self._put(chunk)
+
+    def drain(self) -> None:
+        """Wait until what is to be sent has gone.
+
+        :raises Exception: as the request, if that ends before its time.
+        """
+        while self._thread.is_alive():
+            if self._chunks.empty():
+                return
+            time.sleep(LOOKS_EVERY / 10)
+        raise self._reason()
 
     def finish(self) -> Json:
         """Send the end, and wait for the answer for as long as the request does.

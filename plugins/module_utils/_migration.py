@@ -58,6 +58,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._pages import (
     remove_here,
     remove_previous,
     remove_there,
+    tidy_export,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._precopy import PAGES
 from ansible_collections.ferry.podman.plugins.module_utils._progress import Progress
@@ -357,8 +358,8 @@ class Migration:
 
     def _begin_archive(self) -> None:
         """Have podman there take the memory as it is now, as the begin of an archive."""
-        here, ident, checkpointer = self.source.client, self.container.id, self.assessment.checkpointer()
-        if has_previous(here, self.container):
+        here, checkpointer = self.source.client, self.assessment.checkpointer()
+        if has_previous(self.container):
             self.assessment.no_early_pages = "A pre-checkpoint that was kept lies in the container's directory."
             return
         self.journal.enter("precopy", previous=True)
@@ -366,12 +367,14 @@ class Migration:
         early.begin()
         try:
             early.send(self.progress.counted(checkpointer.export_pages(self.container, self._contents)))
+            early.drain()
+            tidy_export(self.container)
         except (FerryError, OSError) as error:
             self._give_up_early(f"A round has failed. {described(error)}")
             if self.request.precopy != "auto":
                 raise
-            wait_for_runtime(here, here.container(ident))
-            remove_previous(here, here.container(ident))
+            wait_for_runtime(here, self.container)
+            remove_previous(self.container)
             return
         sizes = self._contents.sizes
         self.early_pages = sum(size for name, size in sizes.items() if PAGES.fullmatch(os.path.basename(name)))
@@ -695,7 +698,7 @@ class Ending:
         try:
             settle(self.source.client, container)
             if entry is not None and entry.previous:
-                remove_previous(self.source.client, container)
+                remove_previous(container)
             if entry is not None and entry.thin:
                 remove_here(self.source.client, self.source.host, container.id, container)
             if entry is not None and same_service(entry.destination, self.destination.client.transport.url):
@@ -723,7 +726,7 @@ class Ending:
         """
         entry = self.journal.entry
         if entry is not None and entry.previous and container is not None:
-            remove_previous(self.source.client, container)
+            remove_previous(container)
         if entry is None or not entry.thin:
             return
         try:

@@ -14,16 +14,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shlex
 import shutil
 import typing as t
 
-from ansible_collections.ferry.podman.plugins.module_utils._archive import PREVIOUS
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._archive import PARENT, PREVIOUS
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._receive import MEMORY, Receiver
 
 NAME = "ferry.podman"
+LEFT_BY_EXPORT = (
+    "devshm-checkpoint.tar",
+    "config.dump",
+    "spec.dump",
+    "network.status",
+    "stats-dump",
+    "dump.log",
+    "volumes",
+)
+"""In the container's directory, where podman removes them only when it stops the container (exportCheckpoint)."""
+
 SPARE = 256 * 1024 * 1024
 """Bytes of podman's disk that a copy leaves free: podman writes to it on the next restore."""
 
@@ -101,36 +111,43 @@ def remove_here(client: LibpodClient, host: HostInfo, ident: str, container: Con
         raise FerryError(f"The memory of {ident[:12]} on the source could not be removed: {error}") from error
 
 
-def remove_previous(client: LibpodClient, container: Container) -> None:
-    """Have nothing left of images before a checkpoint that podman has written into the container's directory.
+def has_previous(container: Container) -> bool:
+    """Whether something lies where podman would write, or CRIU look for, memory from before a checkpoint."""
+    if container.bundle is None:
+        return True
+    names = (PREVIOUS, PARENT, f"checkpoint/{PREVIOUS}")
+    return any(os.path.lexists(os.path.join(container.bundle, name)) for name in names)
+
+
+def tidy_export(container: Container) -> None:
+    """Remove what podman leaves beside the memory when it has written it out and the container runs on.
+
+    On a way back it would unpack the shared memory of that moment (``devshm-checkpoint.tar``).
 
     :raises FerryError: if something stays.
     """
-    path = previous_of(container)
-    if path is None:
-        return
-    try:
-        if client.transport.forward is not None:
-            client.transport.forward.run(f"rm -rf -- {shlex.quote(path)}", "")
-        else:
+    _remove_below(container, LEFT_BY_EXPORT)
+
+
+def remove_previous(container: Container) -> None:
+    """Have nothing left of memory that podman has written out before a checkpoint that did not come.
+
+    :raises FerryError: if something stays.
+    """
+    parent = os.path.join(container.bundle or "", PARENT)
+    # A dump that has failed leaves it, and every later one would follow it.
+    dangles = os.path.islink(parent) and os.readlink(parent) == f"../{PREVIOUS}"
+    _remove_below(container, (*LEFT_BY_EXPORT, *([PARENT] if dangles else []), PREVIOUS))
+
+
+def _remove_below(container: Container, names: t.Iterable[str]) -> None:
+    for path in [os.path.join(container.bundle, name) for name in names] if container.bundle else []:
+        try:
             with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(path)
-    except (OSError, TransportError) as error:
-        raise FerryError(f"The memory of {container.name} in {path} could not be removed: {error}") from error
-
-
-def has_previous(client: LibpodClient, container: Container) -> bool:
-    """Whether there is such a directory; also where that cannot be found out."""
-    path = previous_of(container)
-    if path is None:
-        return True
-    if client.transport.forward is None:
-        return os.path.lexists(path)
-    try:
-        client.transport.forward.run(f"test ! -e {shlex.quote(path)}", "")
-    except TransportError:
-        return True
-    return False
+                is_directory = os.path.isdir(path) and not os.path.islink(path)
+                shutil.rmtree(path) if is_directory else os.unlink(path)
+        except OSError as error:
+            raise FerryError(f"What podman has written of {container.name} could not be removed: {error}") from error
 
 
 def remove_there(client: LibpodClient, host: HostInfo, ident: str) -> None:

@@ -93,17 +93,21 @@ class Upload:
     """Chunks on their way to podman, which acts on an archive only when it has seen its end.
 
     :param whole: is called when all have gone and the end has not; if it raises, podman never sees the end.
+    :ivar last_look: is called after that.
     """
 
     def __init__(self, chunks: Iterable[bytes], whole: Callable[[], None] | None = None) -> None:
         self._chunks = chunks
         self._whole = whole
+        self.last_look: Callable[[], object] | None = None
         self.complete = False
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._chunks
         if self._whole is not None:
             self._whole()
+        if self.last_look is not None:
+            self.last_look()
         self.complete = True
 
 
@@ -120,6 +124,9 @@ def nothing_left_behind(
     :raises OutcomeUnknown: if podman may have restored it, or may still do so, and cannot be asked.
     """
     before = client.volume_names()
+    if upload is not None and volumes:
+        # Those that somebody makes while an archive goes over are not the restore's.
+        upload.last_look = lambda: before.update(client.volume_names())
     try:
         yield
     except Exception as error:

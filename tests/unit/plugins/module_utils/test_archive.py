@@ -513,20 +513,18 @@ def test_pages_of_the_previous_archive_go_along(archives) -> None:
     sent = rewrite(archive, previous=io.BytesIO(older))
     assert archives.names(sent) == [
         *archives.names(archive),
-        "checkpoint/pre-checkpoint",
-        "checkpoint/pre-checkpoint/inventory.img",
-        "checkpoint/pre-checkpoint/pages-1.img",
+        "pre-checkpoint",
+        "pre-checkpoint/inventory.img",
+        "pre-checkpoint/pages-1.img",
     ]
-    unpacked = {info.name: (info, data) for info, data in archives.unpack(sent)}
-    assert unpacked["checkpoint/pre-checkpoint/pages-1.img"][1] == b"P" * 5000
-    # CRIU finds them where they are now.
-    assert unpacked["checkpoint/parent"][0].linkname == "pre-checkpoint"
-    assert json.loads(unpacked["config.dump"][1])["name"] == "web"
+    assert dict((info.name, data) for info, data in archives.unpack(sent))["pre-checkpoint/pages-1.img"] == b"P" * 5000
+    assert inspected(sent).config["name"] == "web"
 
 
 def test_pages_can_go_before_the_rest(archives) -> None:
     contents = _archive.Contents()
-    begin = b"".join(_archive.previous_pages(io.BytesIO(archives.pre_checkpoint()), contents))
+    pages = io.BytesIO(archives.pre_checkpoint())
+    begin = b"".join(_archive.previous_pages(pages, contents, _archive.NESTED))
     archive = archives.checkpoint(archives.link("checkpoint/parent", "../pre-checkpoint"))
     rest = b"".join(_archive.rewritten(io.BytesIO(archive), contents, previous_sent=True))
     unpacked = {info.name: info for info, _data in archives.unpack(begin + rest)}
@@ -536,9 +534,16 @@ def test_pages_can_go_before_the_rest(archives) -> None:
 
 
 def test_previous_pages_do_not_take_the_place_of_others(archives) -> None:
-    planted = archives.checkpoint(archives.entry("checkpoint/pre-checkpoint/pages-1.img"))
-    with pytest.raises(ArchiveError, match="Both archives have 'checkpoint/pre-checkpoint/pages-1.img'"):
+    planted = archives.checkpoint(archives.entry("pre-checkpoint/pages-1.img"))
+    with pytest.raises(ArchiveError, match="Both archives have 'pre-checkpoint/pages-1.img'"):
         rewrite(planted, previous=io.BytesIO(archives.pre_checkpoint()))
+
+
+@pytest.mark.parametrize("name", ["checkpoint/pre-checkpoint", "checkpoint/pre-checkpoint/pages-1.img"])
+def test_nothing_takes_the_place_of_pages_that_have_gone(archives, name) -> None:
+    archive = archives.checkpoint(archives.entry(name))
+    with pytest.raises(ArchiveError, match=f"has '{name}', where pages"):
+        rewrite(archive, previous_sent=True)
 
 
 def test_previous_archive_must_be_a_pre_checkpoint(archives) -> None:
@@ -677,8 +682,7 @@ def test_additions_go_before_the_previous_pages(archives, additions) -> None:
         additions=additions(archives.entry("a", b"a")),
         previous=io.BytesIO(archives.pre_checkpoint()),
     )
-    pages = ["checkpoint/pre-checkpoint", "checkpoint/pre-checkpoint/pages-1.img"]
-    assert archives.names(sent)[-3:] == ["rootfs-diff.tar", *pages]
+    assert archives.names(sent)[-3:] == ["rootfs-diff.tar", "pre-checkpoint", "pre-checkpoint/pages-1.img"]
 
 
 def test_added_file_keeps_its_attributes_under_its_new_name(archives, additions) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
@@ -89,7 +91,8 @@ def test_volume_that_another_container_has_is_found(both, inspect_json) -> None:
         ({}, "so little"),
     ],
 )
-def test_why_no_memory_goes_before_the_freeze_in_an_archive(both, request_, reason) -> None:
+def test_why_no_memory_goes_before_the_freeze_in_an_archive(both, monkeypatch, request_, reason) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert reason in both.assessment(**request_).no_early_pages
 
 
@@ -109,9 +112,15 @@ def test_memory_goes_before_the_freeze_where_there_is_room(both, monkeypatch, we
     assessment.__dict__["_weight"] = Estimate.of(memory, 0, volumes)
     for side in (assessment.source, assessment.destination):
         side.__dict__["facts"] = HostFacts(disks={"/": 2_200_000_000})
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(assessment, "_tracks_memory", lambda: tracks)
     found = assessment.no_early_pages
     assert reason in found if reason else not found
+
+
+def test_memory_goes_before_the_freeze_only_by_root_on_the_source(both, monkeypatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "as root" in both.assessment().no_early_pages
 
 
 def test_missing_image_is_no_reason(both) -> None:

@@ -94,3 +94,28 @@ def test_answer_before_the_end_is_a_failure() -> None:
     early.begin()
     with pytest.raises(FerryError, match="before it had the whole archive"):
         early.send(b"x" for _number in range(10 * _earlyimport.WAITING))
+
+
+def test_request_that_has_ended_is_seen_before_the_rest() -> None:
+    slow = threading.Event()
+
+    def request(chunks: Iterator[bytes]) -> dict[str, t.Any]:
+        next(chunks)
+        slow.wait(10)
+        raise RestoreFailed("no space left on device")
+
+    early = EarlyImport(request)
+    early.begin()
+    early.send([b"a", b"b"])
+    threading.Timer(0.05, slow.set).start()
+    with pytest.raises(RestoreFailed, match="no space left"):
+        early.drain()
+
+
+def test_all_has_gone_when_it_is_drained() -> None:
+    podman = Podman()
+    early = begun(podman)
+    early.send([b"a", b"b"])
+    early.drain()
+    early.finish()
+    assert podman.chunks == [b"a", b"b"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
 import types
 import typing as t
 
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils import _pages
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, TransportError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._pages import (
     disk_of,
     empty,
@@ -23,6 +22,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._pages import (
     put_link,
     remove_here,
     remove_previous,
+    tidy_export,
 )
 
 IDENT = "0123456789abcdef" * 4
@@ -119,44 +119,56 @@ def test_podmans_own_checkpoint_is_no_copy_of_ours(host: t.Any) -> None:
 # -- what podman writes before a checkpoint ---------------------------------------------------------------------------
 
 
-def test_memory_from_before_is_removed(host: t.Any, tmp_path: pathlib.Path) -> None:
-    assert not has_previous(host.client, host.container)
-    (tmp_path / "bundle/pre-checkpoint").mkdir()
-    assert has_previous(host.client, host.container)
-    remove_previous(host.client, host.container)
-    remove_previous(host.client, host.container)
-    assert not has_previous(host.client, host.container) and (tmp_path / "bundle").exists()
+@pytest.mark.parametrize("left", ["pre-checkpoint", "checkpoint/parent", "checkpoint/pre-checkpoint"])
+def test_memory_from_before_is_seen(host: t.Any, tmp_path: pathlib.Path, left: str) -> None:
+    assert not has_previous(host.container)
+    (tmp_path / "bundle/checkpoint").mkdir()
+    assert not has_previous(host.container)
+    (tmp_path / "bundle" / left).symlink_to("../nowhere")
+    assert has_previous(host.container)
 
 
-class Shell:
-    """Stands for ssh to another host: the commands run here."""
+def test_what_an_export_leaves_is_removed_and_the_memory_stays(host: t.Any, tmp_path: pathlib.Path) -> None:
+    bundle = tmp_path / "bundle"
+    for name in ("pre-checkpoint", "artifacts", "volumes", "checkpoint"):
+        (bundle / name).mkdir()
+    for name in (
+        "devshm-checkpoint.tar",
+        "config.dump",
+        "volumes/data.tar",
+        "config.json",
+        "pre-checkpoint/pages-1.img",
+    ):
+        (bundle / name).write_text("x")
+    tidy_export(host.container)
+    assert {path.name for path in bundle.iterdir()} == {"pre-checkpoint", "artifacts", "config.json", "checkpoint"}
+    # A dump that has failed.
+    (bundle / "checkpoint/parent").symlink_to("../pre-checkpoint")
+    remove_previous(host.container)
+    remove_previous(host.container)
+    assert {path.name for path in bundle.iterdir()} == {"artifacts", "config.json", "checkpoint"}
+    assert not list((bundle / "checkpoint").iterdir())
 
-    def __init__(self, works: bool = True) -> None:
-        self.works = works
 
-    def run(self, command: str, _stdin: str) -> str:
-        if not self.works or subprocess.run(["sh", "-c", command], check=False).returncode != 0:
-            raise TransportError(f"{command} failed")
-        return ""
-
-
-def test_memory_from_before_is_removed_on_another_host(host: t.Any, tmp_path: pathlib.Path) -> None:
-    host.client.transport.forward = Shell()
-    (tmp_path / "it's mine/pre-checkpoint").mkdir(parents=True)
-    host.container.bundle = str(tmp_path / "it's mine")
-    assert has_previous(host.client, host.container)
-    remove_previous(host.client, host.container)
-    assert not has_previous(host.client, host.container)
+def test_link_of_others_stays(host: t.Any, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "bundle/checkpoint").mkdir()
+    parent = tmp_path / "bundle/checkpoint/parent"
+    parent.symlink_to("../round-2")
+    remove_previous(host.container)
+    assert parent.is_symlink()
 
 
-def test_host_that_runs_no_commands_is_not_trusted_with_it(host: t.Any) -> None:
-    host.client.transport.forward = Shell(works=False)
-    assert has_previous(host.client, host.container)
-    with pytest.raises(FerryError, match="could not be removed"):
-        remove_previous(host.client, host.container)
+def test_what_cannot_be_removed_is_told(host: t.Any, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(path)
+
+    (tmp_path / "bundle/config.dump").write_text("x")
+    monkeypatch.setattr(_pages.os, "unlink", refuse)
+    with pytest.raises(FerryError, match="of web could not be removed"):
+        tidy_export(host.container)
 
 
 def test_container_without_a_directory_has_none_to_remove(host: t.Any) -> None:
     host.container.bundle = None
-    assert has_previous(host.client, host.container)
-    remove_previous(host.client, host.container)
+    assert has_previous(host.container)
+    remove_previous(host.container)

@@ -107,7 +107,7 @@ def test_archive_is_restored_with_its_previous_pages(restorer, libpod, archives,
         assert archive.inspect(NO_LIMITS, None, None).needs_previous
         archive.restore(restorer, SUBJECT, None, NO_LIMITS)
     names = archives.names(libpod.request(IMPORT).body)
-    assert names[-2:] == ["checkpoint/pre-checkpoint", "checkpoint/pre-checkpoint/pages-1.img"]
+    assert names[-2:] == ["pre-checkpoint", "pre-checkpoint/pages-1.img"]
 
 
 def test_both_files_are_read_beforehand(archives, tmp_path) -> None:
