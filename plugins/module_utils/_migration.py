@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
 import os
 import tempfile
 import time
@@ -53,11 +54,12 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
 )
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import is_at_work, wait_for_runtime
 from ansible_collections.ferry.podman.plugins.module_utils._pages import (
-    has_previous,
+    has_checkpoint,
     keep_on_disk,
     remove_here,
     remove_previous,
     remove_there,
+    state_of_previous,
     tidy_export,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._precopy import PAGES
@@ -132,6 +134,7 @@ class Migration:
         self.thin: Thin | None = None
         self.early: EarlyImport | None = None
         self.early_pages = 0
+        self._previous: dict[str, tuple[int, int, int]] = {}
         self.volumes: VolumeCopy | None = None
         self.ending = Ending(source, destination, self.arrival, journal, checkpoint_options(self.tcp), request)
 
@@ -353,28 +356,31 @@ class Migration:
                 raise
             self._go_on_without_rounds(thin, f"A round has failed. {described(error)}")
             return
+        self._previous = state_of_previous(self.container)
         rest = self._weight_of_archive - self.assessment.estimate.memory
         self.journal.note(expected=self.progress.sent + thin.rounds[-1] + rest)
 
     def _begin_archive(self) -> None:
         """Have podman there take the memory as it is now, as the begin of an archive."""
-        here, checkpointer = self.source.client, self.assessment.checkpointer()
-        if has_previous(self.container):
-            self.assessment.no_early_pages = "A pre-checkpoint that was kept lies in the container's directory."
+        checkpointer = self.assessment.checkpointer()
+        if has_checkpoint(self.container):
+            self.assessment.no_early_pages = "Something of a checkpoint lies in the container's directory."
             return
         self.journal.enter("precopy", previous=True)
         early = self.early = EarlyImport(self._import_early)
         early.begin()
         try:
-            early.send(self.progress.counted(checkpointer.export_pages(self.container, self._contents)))
-            early.drain()
+            pages = checkpointer.export_pages(self.container, self._contents)
+            first = next(pages)  # Podman has written all of it.
             tidy_export(self.container)
+            self._previous = state_of_previous(self.container)
+            early.send(self.progress.counted(itertools.chain([first], pages)))
+            early.drain()
         except (FerryError, OSError) as error:
             self._give_up_early(f"A round has failed. {described(error)}")
+            self.ending.remove_previous()
             if self.request.precopy != "auto":
                 raise
-            wait_for_runtime(here, self.container)
-            remove_previous(self.container)
             return
         sizes = self._contents.sizes
         self.early_pages = sum(size for name, size in sizes.items() if PAGES.fullmatch(os.path.basename(name)))
@@ -579,14 +585,12 @@ class Migration:
             previous_sent=self.early is not None,
         )
         first = next(chunks)
+        if with_previous and state_of_previous(self.container) != self._previous:
+            # The kernel has told somebody else what was written since, and begun anew.
+            raise FerryError("Somebody else has written out the container's memory between the round and the freeze.")
         if self.volumes is not None:
             self.volumes.compare()
-
-        def all_of_it() -> Iterator[bytes]:
-            yield first
-            yield from chunks
-
-        return all_of_it()
+        return itertools.chain([first], chunks)
 
     def _spool(self) -> t.IO[bytes]:
         """For copies of modified files; on a machine between the two hosts nothing of them rests on a disk."""
@@ -697,8 +701,7 @@ class Ending:
         entry = self.journal.entry
         try:
             settle(self.source.client, container)
-            if entry is not None and entry.previous:
-                remove_previous(container)
+            self.remove_previous()
             if entry is not None and entry.thin:
                 remove_here(self.source.client, self.source.host, container.id, container)
             if entry is not None and same_service(entry.destination, self.destination.client.transport.url):
@@ -725,8 +728,7 @@ class Ending:
         :raises FerryError: if something stays.
         """
         entry = self.journal.entry
-        if entry is not None and entry.previous and container is not None:
-            remove_previous(container)
+        self.remove_previous()
         if entry is None or not entry.thin:
             return
         try:
@@ -734,6 +736,18 @@ class Ending:
         finally:
             if same_service(entry.destination, self.destination.client.transport.url):
                 self.destination.client.transport.again_if_lost(lambda: self._remove_pages_there(entry))
+
+    def remove_previous(self) -> None:
+        """Have nothing left in the container's directory of a round by podman, when neither it nor the runtime works.
+
+        :raises FerryError: if something stays, or that cannot be told.
+        """
+        entry, here = self.journal.entry, self.source.client
+        # Asked anew, because podman answers when it has done with it.
+        container = here.find_container(self.arrival.id) if entry is not None and entry.previous else None
+        if container is not None:
+            wait_for_runtime(here, container)
+            remove_previous(container)
 
     def take_back_volumes(self) -> None:
         """Remove those that were made on the destination for a move that does not come about.

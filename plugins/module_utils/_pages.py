@@ -17,14 +17,15 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.ferry.podman.plugins.module_utils._archive import PARENT, PREVIOUS
+from ansible_collections.ferry.podman.plugins.module_utils._archive import PREVIOUS
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, HostInfo, LibpodClient
+from ansible_collections.ferry.podman.plugins.module_utils._lint import SHARED_MEMORY
 from ansible_collections.ferry.podman.plugins.module_utils._receive import MEMORY, Receiver
 
 NAME = "ferry.podman"
 LEFT_BY_EXPORT = (
-    "devshm-checkpoint.tar",
+    SHARED_MEMORY,
     "config.dump",
     "spec.dump",
     "network.status",
@@ -111,33 +112,48 @@ def remove_here(client: LibpodClient, host: HostInfo, ident: str, container: Con
         raise FerryError(f"The memory of {ident[:12]} on the source could not be removed: {error}") from error
 
 
-def has_previous(container: Container) -> bool:
-    """Whether something lies where podman would write, or CRIU look for, memory from before a checkpoint."""
+def has_checkpoint(container: Container) -> bool:
+    """Whether something of a checkpoint lies in the container's directory, or of memory from before one."""
     if container.bundle is None:
         return True
-    names = (PREVIOUS, PARENT, f"checkpoint/{PREVIOUS}")
-    return any(os.path.lexists(os.path.join(container.bundle, name)) for name in names)
+    return any(os.path.lexists(os.path.join(container.bundle, name)) for name in ("checkpoint", PREVIOUS))
+
+
+def state_of_previous(container: Container) -> dict[str, tuple[int, int, int]]:
+    """What tells whether memory from before a checkpoint is still what it was: its files' inodes, sizes and times.
+
+    :raises OSError: if it cannot be read.
+    """
+    found = ((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(previous_of(container) or ""))
+    return {name: (status.st_ino, status.st_size, status.st_mtime_ns) for name, status in found}
 
 
 def tidy_export(container: Container) -> None:
     """Remove what podman leaves beside the memory when it has written it out and the container runs on.
 
-    On a way back it would unpack the shared memory of that moment (``devshm-checkpoint.tar``).
+    On a way back it would unpack the shared memory of that moment.
 
     :raises FerryError: if something stays.
     """
-    _remove_below(container, LEFT_BY_EXPORT)
+    if not _has_dump(container):
+        _remove_below(container, LEFT_BY_EXPORT)
 
 
 def remove_previous(container: Container) -> None:
     """Have nothing left of memory that podman has written out before a checkpoint that did not come.
 
+    If one has come, somebody else's too, it may need all of it. What is removed must not have been there before.
+
     :raises FerryError: if something stays.
     """
-    parent = os.path.join(container.bundle or "", PARENT)
-    # A dump that has failed leaves it, and every later one would follow it.
-    dangles = os.path.islink(parent) and os.readlink(parent) == f"../{PREVIOUS}"
-    _remove_below(container, (*LEFT_BY_EXPORT, *([PARENT] if dangles else []), PREVIOUS))
+    if not _has_dump(container):
+        # A dump that has failed leaves a link to what was before, and every later one would follow it.
+        _remove_below(container, (*LEFT_BY_EXPORT, "checkpoint", PREVIOUS))
+
+
+def _has_dump(container: Container) -> bool:
+    # CRIU writes it at the end of a dump, and podman removes it with a checkpoint that it has restored.
+    return os.path.lexists(os.path.join(container.bundle or "", "checkpoint", "inventory.img"))
 
 
 def _remove_below(container: Container, names: t.Iterable[str]) -> None:

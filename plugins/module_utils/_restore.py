@@ -124,7 +124,7 @@ def nothing_left_behind(
     :raises OutcomeUnknown: if podman may have restored it, or may still do so, and cannot be asked.
     """
     before = client.volume_names()
-    if upload is not None and volumes:
+    if upload is not None:
         # Those that somebody makes while an archive goes over are not the restore's.
         upload.last_look = lambda: before.update(client.volume_names())
     try:

@@ -206,14 +206,15 @@ def early(move, archives, inspect_json, tmp_path) -> Move:
     """A source whose kernel tracks memory, as far as the move knows."""
     bundle = {"OCIConfigPath": str(tmp_path / "bundle/config.json")}
     (tmp_path / "bundle").mkdir()
-    migration_of = move._migration_of
+    migration_of, pages = move._migration_of, tmp_path / "bundle/pre-checkpoint/pages-1.img"
     running = inspect_json(**bundle)
     checkpoint = archives.checkpoint(archives.link("checkpoint/parent", "../pre-checkpoint"))
 
     def both(handler, request) -> None:
         """What podman does for the first and for the second."""
         if "preCheckpoint" in request.query:
-            (tmp_path / "bundle/pre-checkpoint").mkdir()
+            pages.parent.mkdir()
+            pages.write_text("pages")
             move.source.archive(archives.pre_checkpoint())(handler, request)
         else:
             move.source.on(INSPECT, inspect_json("exited", State={"Checkpointed": True}, **bundle))
@@ -278,10 +279,27 @@ def test_dump_that_fails_leaves_no_pages(early, archives, tmp_path) -> None:
     assert not list((tmp_path / "journal").iterdir())
 
 
+def test_memory_that_somebody_else_writes_out_meanwhile_is_not_taken_for_the_round(early, archives, tmp_path) -> None:
+    """The kernel has told them what was written since, and tells it nobody again."""
+    pages = tmp_path / "bundle/pre-checkpoint/pages-1.img"
+    (tracked,) = early.source.answers[CHECKPOINT]
+
+    def overwritten(handler, request) -> None:
+        if "withPrevious" in request.query:
+            pages.write_text("other pages")
+        tracked(handler, request)
+
+    early.source.on(CHECKPOINT, overwritten)
+    error = early.failed()
+    assert "Somebody else has written out" in str(error)
+    assert_it_runs_on_the_source_again(early, error)
+    assert not any(each.whole for each in early.destination.requests if str(each) == IMPORT)
+
+
 def test_pre_checkpoint_that_was_kept_stays(early, tmp_path) -> None:
     (tmp_path / "bundle/pre-checkpoint").mkdir()
     result = early.run()
-    assert result["precopy"] == [] and "was kept" in result["precopy_reason"]
+    assert result["precopy"] == [] and "Something of a checkpoint lies" in result["precopy_reason"]
     assert (tmp_path / "bundle/pre-checkpoint").exists()
 
 

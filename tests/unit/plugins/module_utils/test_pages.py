@@ -15,13 +15,14 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryE
 from ansible_collections.ferry.podman.plugins.module_utils._pages import (
     disk_of,
     empty,
-    has_previous,
+    has_checkpoint,
     images_in,
     is_ours,
     keep_on_disk,
     put_link,
     remove_here,
     remove_previous,
+    state_of_previous,
     tidy_export,
 )
 
@@ -119,43 +120,55 @@ def test_podmans_own_checkpoint_is_no_copy_of_ours(host: t.Any) -> None:
 # -- what podman writes before a checkpoint ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("left", ["pre-checkpoint", "checkpoint/parent", "checkpoint/pre-checkpoint"])
-def test_memory_from_before_is_seen(host: t.Any, tmp_path: pathlib.Path, left: str) -> None:
-    assert not has_previous(host.container)
-    (tmp_path / "bundle/checkpoint").mkdir()
-    assert not has_previous(host.container)
+@pytest.mark.parametrize("left", ["pre-checkpoint", "checkpoint"])
+def test_checkpoint_that_was_kept_is_seen(host: t.Any, tmp_path: pathlib.Path, left: str) -> None:
+    # Podman leaves this one of a restore.
+    (tmp_path / "bundle/devshm-checkpoint.tar").write_text("x")
+    assert not has_checkpoint(host.container)
     (tmp_path / "bundle" / left).symlink_to("../nowhere")
-    assert has_previous(host.container)
+    assert has_checkpoint(host.container)
+
+
+def written_out(bundle: pathlib.Path) -> None:
+    """What podman leaves of an export of memory."""
+    for name in ("pre-checkpoint", "artifacts", "volumes"):
+        (bundle / name).mkdir()
+    for name in ("devshm-checkpoint.tar", "config.dump", "volumes/data.tar", "config.json", "pre-checkpoint/pages-1.img"):
+        (bundle / name).write_text("x")
 
 
 def test_what_an_export_leaves_is_removed_and_the_memory_stays(host: t.Any, tmp_path: pathlib.Path) -> None:
     bundle = tmp_path / "bundle"
-    for name in ("pre-checkpoint", "artifacts", "volumes", "checkpoint"):
-        (bundle / name).mkdir()
-    for name in (
-        "devshm-checkpoint.tar",
-        "config.dump",
-        "volumes/data.tar",
-        "config.json",
-        "pre-checkpoint/pages-1.img",
-    ):
-        (bundle / name).write_text("x")
+    written_out(bundle)
     tidy_export(host.container)
-    assert {path.name for path in bundle.iterdir()} == {"pre-checkpoint", "artifacts", "config.json", "checkpoint"}
+    assert {path.name for path in bundle.iterdir()} == {"pre-checkpoint", "artifacts", "config.json"}
     # A dump that has failed.
+    (bundle / "checkpoint").mkdir()
     (bundle / "checkpoint/parent").symlink_to("../pre-checkpoint")
     remove_previous(host.container)
     remove_previous(host.container)
-    assert {path.name for path in bundle.iterdir()} == {"artifacts", "config.json", "checkpoint"}
-    assert not list((bundle / "checkpoint").iterdir())
+    assert {path.name for path in bundle.iterdir()} == {"artifacts", "config.json"}
 
 
-def test_link_of_others_stays(host: t.Any, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "bundle/checkpoint").mkdir()
-    parent = tmp_path / "bundle/checkpoint/parent"
-    parent.symlink_to("../round-2")
+def test_nothing_is_removed_that_a_checkpoint_may_need(host: t.Any, tmp_path: pathlib.Path) -> None:
+    bundle = tmp_path / "bundle"
+    written_out(bundle)
+    (bundle / "checkpoint").mkdir()
+    (bundle / "checkpoint/inventory.img").write_text("x")
+    before = {path.name for path in bundle.iterdir()}
+    tidy_export(host.container)
     remove_previous(host.container)
-    assert parent.is_symlink()
+    assert {path.name for path in bundle.iterdir()} == before
+
+
+def test_memory_that_is_written_out_again_is_seen(host: t.Any, tmp_path: pathlib.Path) -> None:
+    bundle = tmp_path / "bundle"
+    written_out(bundle)
+    before = state_of_previous(host.container)
+    assert state_of_previous(host.container) == before
+    pages = bundle / "pre-checkpoint/pages-1.img"
+    os.utime(pages, ns=(0, pages.stat().st_mtime_ns + 1))
+    assert state_of_previous(host.container) != before
 
 
 def test_what_cannot_be_removed_is_told(host: t.Any, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
@@ -170,5 +183,5 @@ def test_what_cannot_be_removed_is_told(host: t.Any, monkeypatch: pytest.MonkeyP
 
 def test_container_without_a_directory_has_none_to_remove(host: t.Any) -> None:
     host.container.bundle = None
-    assert has_previous(host.container)
+    assert has_checkpoint(host.container)
     remove_previous(host.container)
