@@ -133,7 +133,13 @@ def written_out(bundle: pathlib.Path) -> None:
     """What podman leaves of an export of memory."""
     for name in ("pre-checkpoint", "artifacts", "volumes"):
         (bundle / name).mkdir()
-    for name in ("devshm-checkpoint.tar", "config.dump", "volumes/data.tar", "config.json", "pre-checkpoint/pages-1.img"):
+    for name in (
+        "devshm-checkpoint.tar",
+        "config.dump",
+        "volumes/data.tar",
+        "config.json",
+        "pre-checkpoint/pages-1.img",
+    ):
         (bundle / name).write_text("x")
 
 
