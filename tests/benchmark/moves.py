@@ -66,8 +66,19 @@ end
 """
 """Memory as databases have it: most of it alike."""
 
+DUMP = """
+dump() {{
+    for try in 1 2 3 4 5 6 7 8; do
+        podman container checkpoint "$@" --tcp-established --file-locks {name} >/dev/null && return
+        sleep 0.13
+    done
+    return 1
+}}
+"""
+"""A client that is just connecting makes CRIU refuse; whoever runs the recipe tries it again."""
+
 RECIPE = """
-podman container checkpoint --export {scratch}/x.tar {compress} --tcp-established --file-locks {name} >/dev/null
+dump --export {scratch}/x.tar {compress}
 scp -q {options} {scratch}/x.tar root@{there}:{scratch}/
 ssh {options} root@{there} podman container restore --import {scratch}/x.tar --tcp-established --file-locks >/dev/null
 podman rm {name} >/dev/null
@@ -83,7 +94,7 @@ mkdir -p /run/bench-moves
 mountpoint -q /run/bench-moves || mount -t tmpfs -o size=90%,mode=700 bench /run/bench-moves
 mkdir /run/bench-moves/images
 ln -s /run/bench-moves/images $link
-podman container checkpoint --tcp-established --file-locks {name} >/dev/null
+dump
 podman container restore --tcp-established --file-locks {name} >/dev/null
 rm -rf $link /run/bench-moves/images
 """
@@ -207,7 +218,7 @@ class Bench:
     def _shell(self, script: str, **values: str) -> tuple[str, dict[str, int]]:
         options = f"-i {SCRATCH}/id -o UserKnownHostsFile={SCRATCH}/known_hosts -o BatchMode=yes"
         known = {"options": options, "scratch": SCRATCH, "name": NAME, "there": self.there.address}
-        self.here.run("sh", "-euc", script.format(**known, volume=self._volume, **values), timeout=600)
+        self.here.run("sh", "-euc", (DUMP + script).format(**known, volume=self._volume, **values), timeout=600)
         return "", {}
 
     def _migrate(self, way: str) -> tuple[str, dict[str, int]]:
