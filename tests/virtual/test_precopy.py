@@ -8,28 +8,39 @@ from __future__ import annotations
 import pytest
 from asking import Client
 from faults import KILL, Trigger, ended, remove_spools
-from helpers import parsed
+from helpers import Json, parsed
 from machines import PATIENCE, PORT, Writer, begin, moved
 from road import Road
 
 MEGABYTE = 1_000_000
 
 
-def test_rounds_leave_little_for_the_freeze(road: Road) -> None:
-    """200 MB, of which 5 MB are written every second: with and without, side by side."""
-    gaps = {}
+def both_ways(road: Road, rate: float, **options: object) -> tuple[dict[str, float], dict[str, Json]]:
+    """How long a client waits, and the results: 200 MB without rounds and with them, side by side.
+
+    :param rate: megabytes that are written every second.
+    """
+    gaps: dict[str, float] = {}
+    results: dict[str, Json] = {}
     for precopy in ("never", "auto"):
-        writer = Writer.start(road.source, 200, 5)
+        writer = Writer.start(road.source, 200, rate)
         with Client(writer.box.address, PORT) as client:
-            result = moved(road, writer, precopy=precopy, compress="none")
+            results[precopy] = moved(road, writer, precopy=precopy, **options).values
             gaps[precopy] = client.longest
-        rounds = result.values["precopy"]
-        assert result.values["transfer"] == "thin"
-        assert (len(rounds) >= 2) == (precopy == "auto"), result.values["precopy_reason"]
-    assert rounds[0] > 200 * MEGABYTE and rounds[-1] < 0.7 * rounds[0]
-    last = result.values["bytes"] - sum(rounds)
+    assert results["never"]["precopy"] == []
+    rounds = results["auto"]["precopy"]
+    last = results["auto"]["bytes"] - sum(rounds)
     print(f"gap {gaps['never']:.1f} s without, {gaps['auto']:.1f} s with rounds of {rounds} and {last} bytes at last")
-    assert last < 0.5 * rounds[0]
+    assert rounds, results["auto"]["precopy_reason"]
+    assert rounds[0] > 200 * MEGABYTE and last < 0.5 * rounds[0]
+    return gaps, results
+
+
+def test_rounds_leave_little_for_the_freeze(road: Road) -> None:
+    gaps, results = both_ways(road, 5, compress="none")
+    assert all(values["transfer"] == "thin" for values in results.values())
+    rounds = results["auto"]["precopy"]
+    assert len(rounds) >= 2 and rounds[-1] < 0.7 * rounds[0]
     assert gaps["auto"] < gaps["never"]
 
 
@@ -38,18 +49,9 @@ def test_round_by_the_api_leaves_little_for_the_freeze(road: Road) -> None:
 
     Emulated processors take half a minute for that one round, so less is written meanwhile.
     """
-    gaps = {}
-    for precopy in ("never", "auto"):
-        writer = Writer.start(road.source, 200, 1)
-        with Client(writer.box.address, PORT) as client:
-            result = moved(road, writer, precopy=precopy, transfer="stream")
-            gaps[precopy] = client.longest
-        rounds = result.values["precopy"]
-        assert result.values["transfer"] == "stream"
-        assert len(rounds) == (precopy == "auto"), result.values["precopy_reason"]
-    last = result.values["bytes"] - sum(rounds)
-    print(f"gap {gaps['never']:.1f} s without, {gaps['auto']:.1f} s with {rounds} and {last} bytes at last")
-    assert rounds[0] > 200 * MEGABYTE and last < 0.5 * rounds[0]
+    gaps, results = both_ways(road, 1, transfer="stream")
+    assert all(values["transfer"] == "stream" for values in results.values())
+    assert len(results["auto"]["precopy"]) == 1
     assert gaps["auto"] < gaps["never"]
 
 

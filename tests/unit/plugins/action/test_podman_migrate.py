@@ -21,7 +21,7 @@ from ansible_collections.ferry.podman.plugins.plugin_utils._progress import Repo
 ID = "4f1f" * 16
 # Processes are looked for by it, and several runs of these tests go on at once.
 JOB = f"j{random.randrange(10**11, 10**12)}"
-DIRECTORY = f"/root/.ansible/tmp/ansible-tmp-{random.randrange(10**9)}.5-7-{random.randrange(10**12)}"
+DIRECTORY = f"/var/tmp/ansible-tmp-{random.randrange(10**9)}.5-7-{random.randrange(10**12)}"
 RUNNING = json.dumps({"started": True, "finished": False, "ansible_job_id": f"{JOB}.1"})
 
 
