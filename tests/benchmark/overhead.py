@@ -167,6 +167,7 @@ def told(bench: Bench, versions: str) -> str:
     ]
     ping = statistics.median(bench.pings)
     earlier = f", before: at revision {bench.revision}" if bench.revision else ""
+    again = f' OPTIONS="--before {bench.revision}"' if bench.revision else ""
     return f"""\
 ## What a move spends besides
 
@@ -181,7 +182,7 @@ one. Half a second of the phase verify is a pause, after which the process must 
 
 Measured on [the lab](../tests/lab/README.md): {versions}. Do it again with
 
-    make bench-overhead
+    make bench-overhead{again}
 """
 
 
