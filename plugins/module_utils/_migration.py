@@ -364,7 +364,7 @@ class Migration:
         """Have podman there take the memory as it is now, as the begin of an archive."""
         checkpointer = self.assessment.checkpointer()
         if has_checkpoint(self.container):
-            self.assessment.no_early_pages = "Something of a checkpoint lies in the container's directory."
+            self.assessment.no_early_pages = f"Something of a checkpoint lies in {self.container.bundle}."
             return
         self.journal.enter("precopy", previous=True)
         early = self.early = EarlyImport(self._import_early)
@@ -587,7 +587,10 @@ class Migration:
         first = next(chunks)
         if with_previous and state_of_previous(self.container) != self._previous:
             # The kernel has told somebody else what was written since, and begun anew.
-            raise FerryError("Somebody else has written out the container's memory between the round and the freeze.")
+            raise FerryError(
+                f"Somebody else has written out the memory of {self.container.name} between the round and the freeze.",
+                remedy="Run this again when nobody else checkpoints it, or with precopy=never.",
+            )
         if self.volumes is not None:
             self.volumes.compare()
         return itertools.chain([first], chunks)
