@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -40,6 +41,8 @@ from ansible_collections.ferry.podman.plugins.module_utils._orphan import is_orp
 from ansible_collections.ferry.podman.plugins.module_utils._pages import remove_here
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import finish_stop, settle
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import set_volume_roots
+
+ADDRESS_TAKEN = re.compile(r"requested ip address (\S+) is already allocated to container ID ([0-9a-f]{64})")
 
 
 def gather_facts(
@@ -192,7 +195,31 @@ def _cleaned_up(
     staying += _not_removed(client, volumes)
     reason = f" CRIU says: {' | '.join(log)}" if log else ""
     rest = f"It does not run; this stayed of it: {' '.join(staying)}" if staying else "Nothing of it was left behind."
-    return RestoreFailed(f"{_told(doing, error)}{reason} {rest}", **{**facts_of(error), "criu_log": log or None})
+    facts = {**facts_of(error), "criu_log": log or None}
+    return RestoreFailed(f"{_told(doing, error)}{reason} {rest}", remedy=_address_remedy(client, error), **facts)
+
+
+def _address_remedy(client: LibpodClient, error: Exception) -> str | None:
+    """What to do about an address that podman says a container has.
+
+    A podman that is killed while it sets a network up keeps the address for good, even if that container is removed
+    (libnetwork/netavark/ipam.go; podman issue 15708).
+    """
+    found = ADDRESS_TAKEN.search(str(error))
+    if found is None:
+        return None
+    address, ident = found.groups()
+    try:
+        holder = client.find_container(ident)
+    except FerryError:
+        return None
+    if holder is not None and holder.status in ("running", "paused", "stopping"):
+        return f"The container {holder.name} has the address."
+    return (
+        "No running container has the address: podman was killed on that host while it set up a network, and keeps "
+        f"{address} until the host restarts. If no container there has the network, it is enough to remove it with "
+        "podman network rm, and to make it again: networks=create of a move does that."
+    )
 
 
 def _stands_still(client: LibpodClient, left: Container) -> bool:
@@ -264,6 +291,7 @@ class Restorer:
             reason = f" CRIU says: {' | '.join(log)}" if log else ""
             raise RestoreFailed(
                 f"{error}{reason} The container stays stopped and its checkpoint stays where it is.",
+                remedy=_address_remedy(self.client, error),
                 criu_log=log,
                 **error.facts,
             ) from error

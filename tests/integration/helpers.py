@@ -153,6 +153,7 @@ class Node:
         self._later = contextlib.ExitStack()
         self._addresses = itertools.cycle(ADDRESSES.get(name, range(180, 200)))
         self._baseline: set[str] = set()
+        self._killed = False
 
     @functools.cached_property
     def podman_version(self) -> tuple[int, ...]:
@@ -186,7 +187,19 @@ class Node:
         )
 
     def service(self, action: str) -> None:
+        self._killed = self._killed or action == "kill"
         run(LAB, "service", self.name, action)
+
+    def forget_addresses(self) -> None:
+        """Of containers that are gone; podman keeps those that it was just giving when it was killed."""
+        (found,) = json.loads(self.podman("network", "inspect", "lan"))
+        (subnet,) = found["subnets"]
+        lease = subnet["lease_range"]
+        options = ("--driver", found["driver"], "--opt", f"parent={found['network_interface']}")
+        addresses = ("--subnet", subnet["subnet"], "--gateway", subnet["gateway"])
+        self.podman("network", "rm", "lan")
+        span = f"{lease['start_ip']}-{lease['end_ip']}"
+        self.podman("network", "create", *options, *addresses, "--ip-range", span, "lan")
 
     @contextlib.contextmanager
     def other_service(self, *flags: str, **environment: str) -> Iterator[str]:
@@ -336,13 +349,12 @@ class Node:
         traces = sorted(thing for thing in left if thing.startswith("file ") or " ferry-" in thing)
         for kind in ("container", "volume", "image"):
             self._remove(kind, [thing.split()[1] for thing in left if thing.startswith(kind)])
-        self._remove_networks(
-            [
-                name
-                for name in self.sh("ls /run/netns 2>/dev/null || :").split()
-                if f"netns {name}" not in self._baseline
-            ]
-        )
+        networks = self.sh("ls /run/netns 2>/dev/null || :").split()
+        stray = [name for name in networks if f"netns {name}" not in self._baseline]
+        self._remove_networks(stray)
+        if (self._killed or stray) and not self.names():
+            self.forget_addresses()
+        self._killed = False
         self.sh(f"rm -rf {SCRATCH}")
         return traces
 

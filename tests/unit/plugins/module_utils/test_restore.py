@@ -163,6 +163,23 @@ def test_container_that_cannot_be_removed_because_it_runs_leaves_it_open(client,
     assert removed(podman) == [f"/containers/{ID}"]
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (None, "No running container has the address"),
+        ("exited", "No running container has the address"),
+        ("running", "The container db has the address."),
+    ],
+)
+def test_address_that_is_taken_is_told_by_whom(client, podman, inspect_json, status, told) -> None:
+    if status is not None:
+        podman.on(f"GET /containers/{OTHER}/json", inspect_json(Id=OTHER, Name="db", status=status))
+    cause = f"IPAM error: requested ip address 10.0.0.5 is already allocated to container ID {OTHER}"
+    text = str(failed_in(client, ApiError(f"{DOING} failed: {cause}.", status=500, cause=cause)))
+    assert told in text
+    assert ("podman network rm" in text) is (status != "running")
+
+
 def test_volume_that_cannot_be_removed_is_told_beside_the_reason(client, podman) -> None:
     podman.on("DELETE /volumes/data", podman.error(409, "volume is being used"))
     error = failed_in(client, refused())
