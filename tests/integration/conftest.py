@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import pathlib
 import re
@@ -28,7 +29,10 @@ from helpers import LAB, ROOT, Node, alone_with, inventory, run  # noqa: E402
 from road import Road  # noqa: E402
 
 HOSTS = {"node1": "stable", "node2": "testing"}
-"""The hosts that most tests use, and which podman each has."""
+"""The hosts of the tests that use one, and which podman each has."""
+
+PAIR = {"stable-to-testing": ("node6", "node7")}
+"""Source and destination of most moves."""
 
 ALIKE = ("node3", "node4")
 """Two hosts of the same podman, for ways there and back; others than those above, so that no test waits for them."""
@@ -38,14 +42,14 @@ FLEET = (*ALIKE, "node5")
 
 
 class ByHost(LoadScopeScheduling):
-    """Gives one process the tests of one host: ``[stable…]`` or ``[testing…]``. Others go by their file.
+    """Gives one process the tests of one host or pair: ``[stable…]``, ``[testing…]``. Others go by their file.
 
     The marks of --dist loadgroup do nothing with pytest 9.2 and xdist 3.8.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, rest = nodeid.partition("::")
-        found = re.search(rf"\[.*?\b({'|'.join(HOSTS.values())})\b", rest)
+        found = re.search(rf"\[.*?\b({'|'.join([*PAIR, *HOSTS.values()])})\b", rest)
         return found[1] if found else file
 
 
@@ -63,7 +67,7 @@ def bring_up() -> str:
     """Start the lab, or see that it is up, and prepare its hosts as a user would."""
     # More hosts than the tests use may be up for other work; they stay.
     here = run(LAB, "inventory", check=False).strip()
-    names = sorted({*HOSTS, *FLEET})
+    names = sorted({*HOSTS, *FLEET, *itertools.chain(*PAIR.values())})
     number = max(len(names), len(hosts_in(pathlib.Path(here).read_text())) if here else 0)
     with alone_with(*names):
         run(LAB, "up", "--hosts", str(number), "--flavour", "mixed", timeout=1200)
@@ -123,10 +127,10 @@ def host(request: pytest.FixtureRequest, lab: dict[str, Node]) -> Iterator[Node]
         yield node
 
 
-@pytest.fixture(params=["stable-to-testing"])
-def pair(lab: dict[str, Node]) -> Iterator[tuple[Node, Node]]:
-    """Source and destination, for tests that need both hosts at once."""
-    with borrowed(lab, *HOSTS) as (source, destination):
+@pytest.fixture(params=PAIR.values(), ids=PAIR)
+def pair(request: pytest.FixtureRequest, lab: dict[str, Node]) -> Iterator[tuple[Node, Node]]:
+    """Source and destination."""
+    with borrowed(lab, *request.param) as (source, destination):
         yield source, destination
 
 

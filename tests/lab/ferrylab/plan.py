@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from .errors import LabError
 
+FIRST_OF_MIXED = (1, 6)
+"""The hosts of a mixed lab that have the older podman: moves go from old to new."""
+
 FLAVOURS = ("stable", "testing", "mixed", "vm")
 MAX_HOSTS = 20
 
@@ -66,7 +69,7 @@ def hosts_for(count: int, flavour: str) -> list[Host]:
         return [registry("stable"), *(node(number, "guest") for number in range(1, count + 1))]
     first = "testing" if flavour == "testing" else "stable"
     others = "stable" if flavour == "stable" else "testing"
-    nodes = [node(number, first if number == 1 else others) for number in range(1, count + 1)]
+    nodes = [node(number, first if number in FIRST_OF_MIXED else others) for number in range(1, count + 1)]
     return [registry(first), *nodes]
 
 
