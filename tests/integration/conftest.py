@@ -34,11 +34,11 @@ HOSTS = {"node1": "stable", "node2": "testing"}
 PAIR = {"stable-to-testing": ("node6", "node7")}
 """Source and destination of most moves."""
 
-ALIKE = ("node3", "node4")
-"""Two hosts of the same podman, for ways there and back; others than those above, so that no test waits for them."""
+FLEET = ("node3", "node4", "node5")
+"""Three of the same podman, which are drained."""
 
-FLEET = (*ALIKE, "node5")
-"""Three of the same podman."""
+ALIKE = ("node8", "node9")
+"""Two hosts of the same podman, for ways there and back; others than those above, so that no test waits for them."""
 
 
 class ByHost(LoadScopeScheduling):
@@ -67,7 +67,7 @@ def bring_up() -> str:
     """Start the lab, or see that it is up, and prepare its hosts as a user would."""
     # More hosts than the tests use may be up for other work; they stay.
     here = run(LAB, "inventory", check=False).strip()
-    names = sorted({*HOSTS, *FLEET, *itertools.chain(*PAIR.values())})
+    names = sorted({*HOSTS, *ALIKE, *FLEET, *itertools.chain(*PAIR.values())})
     number = max(len(names), len(hosts_in(pathlib.Path(here).read_text())) if here else 0)
     with alone_with(*names):
         run(LAB, "up", "--hosts", str(number), "--flavour", "mixed", timeout=1200)

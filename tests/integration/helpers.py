@@ -29,7 +29,7 @@ SCRATCH = "/root/integration"
 """Directory of one test on a host; on its disk, and gone after the test."""
 
 LOCKS = pathlib.Path("/run/lock")
-ADDRESSES = {f"node{number}": range(86 + 14 * number, 100 + 14 * number) for number in range(1, 8)}
+ADDRESSES = {f"node{number}": range(90 + 10 * number, 100 + 10 * number) for number in range(1, 10)}
 """The last bytes of the addresses on the network lan that the tests of each host use."""
 
 RESULT = re.compile(r"^\S+ \| (?:SUCCESS|CHANGED|FAILED!|UNREACHABLE!).*?=> (?=\{)", re.MULTILINE)

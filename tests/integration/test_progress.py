@@ -138,7 +138,7 @@ def test_phase_and_bytes_are_told_while_it_runs(road: Road, tmp_path: pathlib.Pa
     show = {"ansible.builtin.debug": {"msg": "{{ moved | to_json }}"}}
     with stopped(road, lambda: Play(road.source, tmp_path, [move_task(road, box), show]), "transfer") as play:
         wait_until(lambda: any("of about 5" in line for line in play.lines(box)), "the bytes")
-        assert play.lines(box)[0].startswith("transfer")
+        assert play.lines(box)[-1].startswith("transfer")
     play.finish()
     memory.goes_on_in(road.arrived(box))
     assert not set("\r\x1b") & set(play.stderr)

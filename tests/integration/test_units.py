@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from conftest import FLEET, borrowed
+from conftest import ALIKE, borrowed
 from helpers import Json, Node, wait_until
 from test_drain import Done, Fleet
 
@@ -133,7 +133,7 @@ class Units(Fleet):
 
 @pytest.fixture
 def units(lab: dict[str, Node], tmp_path: pathlib.Path) -> Iterator[Units]:
-    with borrowed(lab, *FLEET[:2]) as nodes:
+    with borrowed(lab, *ALIKE) as nodes:
         found = Units(nodes, tmp_path / "reports")
         try:
             yield found

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 from asking import Client
-from faults import KILL, Trigger, ended, remove_spools
-from helpers import Json, parsed
+from faults import KILL, Trigger, ended, kill_sessions, remove_spools
+from helpers import Json, Node, Result, parsed
 from machines import PATIENCE, PORT, Writer, begin, moved
 from road import Road
 
@@ -78,6 +78,68 @@ def test_round_by_the_api_that_fails(road: Road) -> None:
     arrived = road.arrived(writer.box)
     writer.is_whole()
     arrived.remove()
+
+
+FILL = "fallocate --length $(($(df --output=avail -B1 {0} | tail -1) - 30000000)) {0}/it-fill"
+"""Shell for a host: leaves 30 MB where a directory is."""
+
+
+def hit_in_a_round(road: Road, writer: Writer, delay: float, node: Node, command: str, **options: object) -> Result:
+    """Move it; seconds after its memory has begun to go, a command runs on a host."""
+    trigger = Trigger(writer.box, "precopy", delay, elsewhere=(node, command))
+    process = begin(road, writer, **options)
+    trigger.happened()
+    result = parsed(*process.communicate(timeout=PATIENCE * 2))
+    print(result.msg, result.values.get("precopy_reason"))
+    return result
+
+
+def is_somewhere(road: Road, writer: Writer, result: Result) -> None:
+    """It is whole on the host that the result names, and nowhere else; then it moves."""
+    if not result.failed:
+        arrived = road.arrived(writer.box)
+        writer.is_whole()
+        arrived.remove()
+        return
+    assert result.values["location"] == "source", result.msg
+    assert writer.box.name not in road.destination.names()
+    writer.is_whole()
+    moved(road, writer)
+
+
+@pytest.mark.parametrize(("transfer", "delay"), [("thin", 1.0), ("stream", 1.0), ("stream", 6.0)])
+def test_connection_that_is_lost_in_a_round(road: Road, transfer: str, delay: float) -> None:
+    writer = Writer.start(road.source, 100, 2)
+    lost = kill_sessions(road.source)
+    is_somewhere(road, writer, hit_in_a_round(road, writer, delay, road.destination, lost, transfer=transfer))
+
+
+def test_podman_of_the_source_that_is_killed_in_its_round(road: Road) -> None:
+    writer = Writer.start(road.source, 100, 2)
+    kill = "systemctl kill --signal KILL podman.service"
+    result = hit_in_a_round(road, writer, 1.0, road.source, kill, transfer="stream")
+    remove_spools(road.source)
+    is_somewhere(road, writer, result)
+
+
+@pytest.mark.parametrize("transfer", ["thin", "stream"])
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_disk_that_fills_in_a_round(road: Road, transfer: str, side: str) -> None:
+    writer = Writer.start(road.source, 100, 2)
+    node = getattr(road, side)
+    place = "/run" if transfer == "thin" else "/var/tmp"
+    node.later("rm", "-f", f"{place}/it-fill")
+    result = hit_in_a_round(road, writer, 0.5, node, FILL.format(place), transfer=transfer)
+    node.run("rm", f"{place}/it-fill")
+    is_somewhere(road, writer, result)
+
+
+@pytest.mark.parametrize("transfer", ["thin", "stream"])
+def test_somebody_else_writes_the_memory_out_meanwhile(road: Road, transfer: str) -> None:
+    """The kernel tells what was written since the last time once, whoever asks."""
+    writer = Writer.start(road.source, 100, 2)
+    other = f"podman container checkpoint --pre-checkpoint {writer.box.id} || :"
+    is_somewhere(road, writer, hit_in_a_round(road, writer, 1.0, road.source, other, transfer=transfer))
 
 
 def test_no_more_rounds_than_allowed(road: Road) -> None:
