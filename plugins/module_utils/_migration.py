@@ -316,6 +316,14 @@ class Migration:
         if self.volumes is not None:
             self.volumes.require()
 
+    def _require_connection(self) -> None:
+        """Have one again, where it was lost, before anything is frozen for it.
+
+        :raises TransportError: if the destination does not answer.
+        """
+        there = self.destination.client
+        there.transport.again_if_lost(there.volume_names)
+
     def _copy_volumes(self) -> None:
         """:raises FerryError: if it fails, and what it has left cannot be removed."""
         volumes = self.assessment.volumes_first
@@ -354,6 +362,7 @@ class Migration:
         except (FerryError, OSError) as error:
             if self.request.precopy != "auto":
                 raise
+            self._require_connection()
             self._go_on_without_rounds(thin, f"A round has failed. {described(error)}")
             return
         self._previous = state_of_previous(self.container)
@@ -381,6 +390,7 @@ class Migration:
             self.ending.remove_previous()
             if self.request.precopy != "auto":
                 raise
+            self._require_connection()
             return
         sizes = self._contents.sizes
         self.early_pages = sum(size for name, size in sizes.items() if PAGES.fullmatch(os.path.basename(name)))

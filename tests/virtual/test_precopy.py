@@ -80,8 +80,16 @@ def test_round_by_the_api_that_fails(road: Road) -> None:
     arrived.remove()
 
 
-FILL = "fallocate --length $(($(df --output=avail -B1 {0} | tail -1) - 30000000)) {0}/it-fill"
-"""Shell for a host: leaves 30 MB where a directory is."""
+LEFT = 30 * MEGABYTE
+PLACE = "/run/ferry.podman"
+FILLED = {
+    "thin": f"mount -o remount,size=$(($(df --output=used --block-size=1 {PLACE} | tail -1) + {LEFT})) {PLACE}",
+    # What is reserved for root is free to podman.
+    "stream": f"fallocate --length $(($(stat --file-system --format '%f*%S' /var/tmp) - {LEFT})) /var/tmp/it-fill",
+}
+"""Shell for a host: little is left where memory comes."""
+
+EMPTIED = {"thin": f"mount -o remount,size=90% {PLACE} || :", "stream": "rm -f /var/tmp/it-fill"}
 
 
 def hit_in_a_round(road: Road, writer: Writer, delay: float, node: Node, command: str, **options: object) -> Result:
@@ -111,7 +119,9 @@ def is_somewhere(road: Road, writer: Writer, result: Result) -> None:
 def test_connection_that_is_lost_in_a_round(road: Road, transfer: str, delay: float) -> None:
     writer = Writer.start(road.source, 100, 2)
     lost = kill_sessions(road.source)
-    is_somewhere(road, writer, hit_in_a_round(road, writer, delay, road.destination, lost, transfer=transfer))
+    result = hit_in_a_round(road, writer, delay, road.destination, lost, transfer=transfer)
+    assert not result.failed and result.values["precopy"] == [], result.msg
+    is_somewhere(road, writer, result)
 
 
 def test_podman_of_the_source_that_is_killed_in_its_round(road: Road) -> None:
@@ -127,10 +137,9 @@ def test_podman_of_the_source_that_is_killed_in_its_round(road: Road) -> None:
 def test_disk_that_fills_in_a_round(road: Road, transfer: str, side: str) -> None:
     writer = Writer.start(road.source, 100, 2)
     node = getattr(road, side)
-    place = "/run" if transfer == "thin" else "/var/tmp"
-    node.later("rm", "-f", f"{place}/it-fill")
-    result = hit_in_a_round(road, writer, 0.5, node, FILL.format(place), transfer=transfer)
-    node.run("rm", f"{place}/it-fill")
+    node.later("sh", "-c", EMPTIED[transfer])
+    result = hit_in_a_round(road, writer, 0.5, node, FILLED[transfer], transfer=transfer)
+    node.sh(EMPTIED[transfer])
     is_somewhere(road, writer, result)
 
 
