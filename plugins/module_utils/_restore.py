@@ -43,6 +43,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import f
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import set_volume_roots
 
 ADDRESS_TAKEN = re.compile(r"requested ip address (\S+) is already allocated to container ID ([0-9a-f]{64})")
+HAS_ITS_ADDRESS = ("initialized", "running", "paused", "stopping")
 
 
 def gather_facts(
@@ -213,7 +214,7 @@ def _address_remedy(client: LibpodClient, error: Exception) -> str | None:
         holder = client.find_container(ident)
     except FerryError:
         return None
-    if holder is not None and holder.status in ("running", "paused", "stopping"):
+    if holder is not None and holder.status in HAS_ITS_ADDRESS:
         return f"The container {holder.name} has the address."
     return (
         "No running container has the address: podman was killed on that host while it set up a network, and keeps "
