@@ -21,7 +21,7 @@ import tempfile
 import time
 import typing as t
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAB = str(ROOT / "tests/lab/lab")
@@ -130,6 +130,15 @@ def parsed(output: str, stderr: str) -> Result:
 @functools.cache
 def inventory() -> str:
     return run(LAB, "inventory").strip()
+
+
+def inventory_of(directory: pathlib.Path, nodes: Iterable[Node]) -> str:
+    """An inventory of these hosts only: a drain asks all that there are, and others are other tests'."""
+    names = {node.name for node in nodes}
+    lines = pathlib.Path(inventory()).read_text().splitlines(keepends=True)
+    path = directory / "hosts"
+    path.write_text("".join(line for line in lines if " ansible_host=" not in line or line.split()[0] in names))
+    return str(path)
 
 
 MEMORY_NOTING = f"""#!/usr/bin/python3 -I

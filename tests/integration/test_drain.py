@@ -19,7 +19,7 @@ import pytest
 from clients import RedisCounter, redis_count
 from conftest import FLEET as HOSTS
 from conftest import borrowed
-from helpers import LAB, ROOT, SCRATCH, Box, Json, Node, inventory, run, wait_until
+from helpers import LAB, ROOT, SCRATCH, Box, Json, Node, inventory_of, run, wait_until
 
 FACT = "/etc/ansible/facts.d/ferry.fact"
 KEYS = "/root/.ssh/authorized_keys"
@@ -55,6 +55,7 @@ class Fleet:
     """Hosts of the lab, the first of which is emptied."""
 
     def __init__(self, nodes: list[Node], directory: pathlib.Path) -> None:
+        self.inventory = inventory_of(directory.parent, nodes)
         self.nodes = {node.name: node for node in nodes}
         self.source, *self.others = nodes
         self.directory = directory
@@ -73,7 +74,7 @@ class Fleet:
             "drain_only": "it-*",
             **variables,
         }
-        return [str(self.program), f"ferry.podman.{name}", "-i", inventory(), "-e", json.dumps(given), *arguments]
+        return [str(self.program), f"ferry.podman.{name}", "-i", self.inventory, "-e", json.dumps(given), *arguments]
 
     def playbook(self, name: str, *arguments: str, **variables: object) -> Done:
         for old in self.directory.glob("*"):

@@ -137,6 +137,11 @@ print(*cases, "cut.zst", "flipped.zst", "cut.gz", "directory", "absent")
 """
 
 
+def left_by_modules(host: Node) -> set[str]:
+    """What lies in the directories for temporary files, but for Ansible's own, which goes when Ansible has gone."""
+    return {*host.files("/var/tmp"), *(name for name in host.files("/tmp") if not name.startswith("ansible_"))}
+
+
 def test_damaged_archives(host: Node) -> None:
     box = host.start("keeper", command=("1",))
     host.checkpoint(box.name, dest=f"{SCRATCH}/whole.tar", compress="none", leave_running=True)
@@ -145,12 +150,12 @@ def test_damaged_archives(host: Node) -> None:
     box.remove()
     names = host.run("python3", "-c", DAMAGE, SCRATCH).split()
     host.run("mkdir", f"{SCRATCH}/directory")
-    before = host.names(), host.files("/var/tmp"), host.files("/tmp")
+    before = host.names(), left_by_modules(host)
     for module in ("podman_restore", "podman_checkpoint_info"):
         wrap = (lambda path: {"src": path}) if module == "podman_restore" else (lambda path: {"src": [path]})
         for name, result in zip(names, host.modules(module, *(wrap(f"{SCRATCH}/{name}") for name in names))):
             assert result.failed, f"{module} takes {name} for an archive"
             assert f"{SCRATCH}/{name}" in result.msg, result.msg
             assert "Traceback" not in str(result.values)
-    assert (host.names(), host.files("/var/tmp"), host.files("/tmp")) == before
+    assert (host.names(), left_by_modules(host)) == before
     assert not host.module("podman_restore", src=f"{SCRATCH}/whole.tar").failed

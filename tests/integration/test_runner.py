@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from conftest import ALIKE, borrowed
-from helpers import ROOT, SCRATCH, Json, Node, inventory
+from helpers import ROOT, SCRATCH, Json, Node, inventory_of
 
 PATTERNS = ROOT / "extensions/patterns"
 FACTS = "/etc/ansible/facts.d"
@@ -125,7 +125,7 @@ def hosts(lab: dict[str, Node]) -> Iterator[list[Node]]:
 @pytest.fixture
 def controller(hosts: list[Node], tmp_path: pathlib.Path) -> Controller:
     # The lab's hosts share a kernel and differ in nothing; what warns of that is no matter here.
-    return Controller(tmp_path, pathlib.Path(inventory()).read_text() + "\ndrain_force=yes\n")
+    return Controller(tmp_path, pathlib.Path(inventory_of(tmp_path, hosts)).read_text() + "\ndrain_force=yes\n")
 
 
 def report_of(job: Job, node: Node) -> Json:
