@@ -13,11 +13,16 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from clients import RedisCounter, redis_count
+from conftest import ALIKE, borrowed
 from helpers import Box, Memory, Node, forget_neighbour, wait_until
 from road import Road
+
+CLIENTS = "node2"
+"""A third host."""
 
 # -- Redis ------------------------------------------------------------------------------------------------------
 
@@ -87,11 +92,17 @@ def goes_on(client: Box, box: Box) -> None:
     wait_until(lambda: int(query(client, box, rows)) > before, "the load")
 
 
-def test_postgresql_ten_times_with_pgbench(lab: dict[str, Node], round_trip: tuple[Road, Road]) -> None:
+@pytest.fixture
+def beside(lab: dict[str, Node]) -> Iterator[tuple[Road, Road, Node]]:
+    """The ways there and back, and a host for clients: a host does not reach the macvlan containers of its own."""
+    with borrowed(lab, *ALIKE, CLIENTS) as (one, other, third):
+        yield Road(one, other), Road(other, one), third
+
+
+def test_postgresql_ten_times_with_pgbench(beside: tuple[Road, Road, Node]) -> None:
     """Its clients keep their connections; what they were told is committed, and nothing else is."""
-    there, back = round_trip
-    # A host does not reach the macvlan containers of its own, so the clients are on a third one.
-    client = lab["node1"].start("localhost/lab/postgres", network="lan")
+    there, back, third = beside
+    client = third.start("localhost/lab/postgres", network="lan")
     try:
         box = there.source.start_on_lan("postgres", "-v", "it-postgres:/var/lib/postgresql")
         on_other_host(client, box, "pgbench", "--initialize", "--quiet", "--scale", "1")
