@@ -269,7 +269,7 @@ class Node:
         return process
 
     def module(self, module: str, **options: t.Any) -> Result:
-        return parsed(*self.start_module(module, **options).communicate(timeout=120))
+        return parsed(*self.start_module(module, **options).communicate(timeout=300))
 
     def modules(self, module: str, *several: Json) -> list[Result]:
         """Run a module once for each set of options, as the tasks of one playbook: it takes half the time."""

@@ -85,7 +85,7 @@ class Fleet:
             env=self.environment,
             text=True,
             capture_output=True,
-            timeout=400,
+            timeout=900,
         )
         return self.done(done.returncode, done.stdout + done.stderr)
 

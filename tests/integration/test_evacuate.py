@@ -169,7 +169,7 @@ def test_run_that_is_told_to_end_finishes_what_it_has_begun(roads: Roads) -> Non
     process = roads.begin(to, parallel=1, bandwidth="300K")
     wait_until(lambda: roads.source.sh("ls /var/lib/ferry/*.json 2>/dev/null || :"), "a move to begin")
     roads.source.sh("pkill -TERM -f 'AnsiballZ_podman_evacua[t]e' || pkill -TERM -f podman_evacua[t]e")
-    told = process.communicate(timeout=120)
+    told = process.communicate(timeout=300)
     gone = [box for box in boxes if box.name not in roads.source.names()]
     assert 1 <= len(gone) < 4, told
     for box in gone:

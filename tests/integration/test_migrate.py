@@ -251,7 +251,7 @@ def test_destination_that_fails_after_the_registry_has_it(road: Road) -> None:
     process = road.source.start_module("podman_migrate", **{**road._options(box.name), **REGISTRY})
     assert filler.communicate(timeout=90)[0] == "in\n"
     road.destination.podman("volume", "create", "it-data")
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     assert "FAILED!" in output, output + errors
     assert box.status == "running"
     memory.goes_on_in(box)
@@ -465,7 +465,7 @@ def test_lost_answer_starts_nothing(road: Road) -> None:
     process = road.begin(box)
     wait_until(lambda: "restore" in road.source.journal(), "the restore", 60)
     road.destination.service("kill")
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     assert json.dumps("unknown") in output, output + errors
     assert box.status == "exited"
     road.destination.service("start")
@@ -509,7 +509,7 @@ def test_second_run_at_the_same_time_is_refused(road: Road) -> None:
     box = road.source.start_on_lan("keeper", command=("150",))
     memory = box.memory()
     first, second = road.begin(box), road.begin(box)
-    outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
+    outputs = [process.communicate(timeout=300)[0] for process in (first, second)]
     refusals = [output for output in outputs if "FAILED!" in output]
     assert len(refusals) == 1, outputs
     assert "Another run" in refusals[0]

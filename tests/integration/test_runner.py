@@ -90,7 +90,7 @@ class Controller:
         command += ["--limit", limit] if limit else []
         command += ["--cmdline=--check"] if check else []
         path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
-        subprocess.run(command, env={**os.environ, "PATH": path}, text=True, capture_output=True, timeout=300)
+        subprocess.run(command, env={**os.environ, "PATH": path}, text=True, capture_output=True, timeout=600)
         found = private / "artifacts/1"
         events = [json.loads(path.read_text()) for path in (found / "job_events").glob("*.json")]
         events.sort(key=lambda event: event["counter"])
