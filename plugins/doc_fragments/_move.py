@@ -34,8 +34,8 @@ options:
         memory on both hosts meanwhile (a tmpfs of its own at C(/run/ferry.podman)), or, where one of them has too
         little, on that one's disk (C(ferry.podman) beside podman's storage). The source needs the container's memory
         once more, and the destination twice. The module must run on the source as root and reach the destination by
-        ssh, and the key must be allowed the command that receives it. Where it cannot be thin that is the blocker
-        C(not_thin).
+        ssh, and the key must be allowed the command that receives it. Not together with O(keep_source). Where it
+        cannot be thin that is the blocker C(not_thin).
       - With V(stream) the module runs on the source, and the state goes straight from there to the destination.
       - With V(relay) the module runs on a machine that reaches both sockets, and O(url) is an ssh URL too. Everything
         passes through that machine, and nothing of it rests on its disk.
@@ -49,10 +49,12 @@ options:
     description:
       - Whether memory is compressed on its way, if it goes as V(thin) (see O(transfer)). What goes otherwise is never
         compressed.
-      - V(auto) measures the link for up to half a second before the freeze, and the compressor on some of the first
-        pages. It compresses with zstd, level 1 or 3, where that is clearly quicker.
+      - V(auto) measures the link before the freeze, with up to 48 MiB that RV(ferry.podman.podman_migrate#module:bytes)
+        does not count, for half a second or for a few on a slow link; not if O(bandwidth) is set. It measures the
+        compressor on some of the first pages, and compresses with zstd, level 1 or 3, where that is clearly quicker.
       - V(zstd) compresses in any case, with level 1.
-      - Needs the program C(zstd) on the destination; without it nothing is compressed.
+      - Needs Python's C(zstandard) on the source and the program C(zstd) on the destination. Without both nothing is
+        compressed, with V(zstd) too, and RV(ferry.podman.podman_migrate#module:compression) is V(none).
     type: str
     choices: [auto, zstd, none]
     default: auto
@@ -66,6 +68,9 @@ options:
       - With a number, from 1 to 100, there are never more rounds than that. V(never) does none.
       - Each round freezes the processes for one or two tenths of a second, which counts as no downtime here. The memory
         goes over more than once.
+      - Shared memory is not tracked. It goes whole in the freeze, and where it is most of the memory there are no
+        rounds. If a client was connecting during the last dump, all of the memory goes again while the container
+        stands still.
       - Needs a source whose kernel tracks memory (C(criu check --feature mem_dirty_track)), and on both hosts room for
         the memory once or twice more. RV(ferry.podman.podman_migrate#module:precopy_reason) tells why there was none.
       - Where the move is not V(thin) (see O(transfer)) there is one round, which podman writes and which goes as the
@@ -73,7 +78,9 @@ options:
         root.
       - The content of volumes goes once before the freeze, unless this is V(never), if all of them have 16 MiB or more
         together, and in the freeze each file goes again whose content has changed. Needs the module on the source as
-        root, an ssh URL, a transfer other than V(registry), and volumes whose files have no access control lists.
+        root, an ssh URL, a transfer other than V(registry), a locale of UTF-8 there, and volumes of up to 200,000 files
+        that have no access control lists, no other extended attributes that podman drops, and no symbolic links with
+        several names. Otherwise they go in the archive.
         RV(ferry.podman.podman_migrate#module:precopy_volumes) has what went when.
     type: str
     default: auto
@@ -138,6 +145,7 @@ options:
     description:
       - Leave the stopped container, its checkpoint and its volumes on the source after the move. Starting it there
         makes two copies.
+      - The memory goes inside podman's archive then, by way of both disks, which takes about four times as long.
       - Its restart policy on the source is V(no) from then on. Refused for containers of C(--rm) (C(keep_source)),
         because podman removes them when they stop.
     type: bool
@@ -159,14 +167,17 @@ options:
   bandwidth:
     description:
       - Most bytes per second that the state may take of the network, such as V(50M) for 50 MiB per second (a number
-        with V(K), V(M) or V(G), powers of 1024). The container is frozen meanwhile. Anything else is an error, and
-        nothing is touched.
+        with V(K), V(M) or V(G), powers of 1024). What goes in the freeze makes it longer. Anything else is an error,
+        and nothing is touched.
+      - The image that the container was made from is not limited in a live move, nor with O(transfer=registry) what
+        podman pushes and pulls.
       - No limit by default.
     type: str
   max_downtime:
     description:
       - Refuse the move (C(downtime_exceeded)) when it is estimated to stop the container for more than these seconds.
-        See RV(ferry.podman.podman_migrate#module:estimate). It is not enforced while the container moves.
+        See RV(ferry.podman.podman_migrate#module:estimate), which knows neither the link, unless O(bandwidth) is set,
+        nor compression, nor what goes before the freeze. It is not enforced while the container moves.
       - No limit by default.
     type: float
   force:

@@ -200,6 +200,7 @@ phases:
   sample:
     assess: 37
     prepare: 3
+    precopy: 0
     freeze: 142
     transfer: 19
     restore: 241

@@ -254,9 +254,7 @@ class Bench:
         self._migrate_once()
         self.shape(load.link)
         for turn in range(number):
-            # What comes behind a large move finds memory that this machine's own host has taken back meanwhile.
-            begin = turn % len(ways)
-            for way in (*ways[begin:], *ways[:begin]):
+            for way in in_turn(ways, turn):
                 print(f"{load} {turn + 1} {way:14} {self.measured(load, way)}", flush=True)
         self.shape("")
         for node in self.nodes:
@@ -272,6 +270,17 @@ class Bench:
             node.sh("tc qdisc delete dev eth0 root 2>/dev/null || :")
             if rate:
                 node.sh(f"tc qdisc add dev eth0 root tbf rate {rate} burst 256kb latency 50ms")
+
+
+def in_turn(ways: t.Sequence[str], turn: int) -> list[str]:
+    """The ways in an order of that round's own, so that each comes behind every other one about equally often.
+
+    What comes behind a large move finds memory slow to get. The orders are rows of a Williams square.
+    """
+    number = len(ways)
+    steps = [(step + 1) // 2 if step % 2 else -step // 2 for step in range(number)]
+    order = [ways[(step + turn) % number] for step in steps]
+    return order[::-1] if number % 2 and turn % 2 else order
 
 
 def processors() -> float:
@@ -327,7 +336,7 @@ def describe(node: Node) -> str:
     model = next(line for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     versions = node.sh("podman --version; crun --version | head -1; criu --version | head -1; ssh -V 2>&1").split("\n")
     podman, crun, criu, ssh = (line.strip() for line in versions[:4])
-    kernel = os.uname().release
+    kernel = os.uname().release.partition("-")[0]
     return (
         f"{os.cpu_count()} cores ({model.partition(':')[2].strip()}) for both hosts together, kernel {kernel}, "
         f"{podman}, {crun}, CRIU {criu.split()[-1]}, {ssh.partition(',')[0]}"

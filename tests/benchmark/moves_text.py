@@ -11,7 +11,7 @@ import statistics
 from plot import plot
 
 MEGABYTE = 1_000_000
-PLOTTED = ("recipe", "plain recipe", "stream", "thin", "floor")
+PLOTTED = ("recipe", "plain recipe", "stream", "thin", "auto", "floor")
 NAMES = {
     "recipe": "usual recipe, zstd",
     "plain recipe": "usual recipe, not compressed",
@@ -89,6 +89,7 @@ class Figures:
         self._samples = samples
         self._sizes = sorted({load.megabytes for load, _way in samples if load.kind == "random" and not load.link})
         self._rounds = max(map(len, samples.values()))
+        self._link_rounds = max((len(each) for (load, _way), each in samples.items() if load.link), default=0)
 
     def _of(self, load: Load, way: str, what: str = "downtime") -> float:
         values: list[float] = [getattr(sample, what) for sample in self._samples[load, way]]
@@ -165,7 +166,8 @@ class Figures:
 
 For how long a client outside gets no answer while a container moves. It asks every 20 ms, and the longest gap between
 two answers counts. Memory is random bytes, which nobody can compress. Medians of {self._rounds} rounds; in each round
-one container goes every way once.
+one container goes every way once, in another order. This kernel does not track memory, so none of it goes before the
+freeze.
 
 {self._downtimes()}
 
@@ -182,6 +184,7 @@ one container goes every way once.
 - *Usual recipe*: `podman container checkpoint --export`, `scp`, `podman container restore --import`, with podman's
   own choice of zstd and with `--compress none`.
 - *Ours*: `podman_migrate` with `transfer: stream`, with `transfer: thin` and `compress: none`, and with nothing said.
+  That differs from the second by `compress: auto` alone: before the freeze the link is measured, with up to 48 MiB.
 - *Floor*: CRIU into memory and back on one host, by podman, without archive and transfer. Nothing that crosses a
   network comes below it.
 
@@ -215,7 +218,7 @@ API has no way to leave volumes out of a checkpoint, so the freeze has them read
 
 {self._costs(Load("volume", 500))}
 
-Slow links, by `tc tbf` on both hosts:
+Slow links, by `tc tbf` on both hosts, medians of {self._link_rounds} rounds:
 
 {self._links()}
 

@@ -166,12 +166,13 @@ def told(bench: Bench, versions: str) -> str:
         rows_of("downtime", lambda sample: sample.downtime),
     ]
     ping = statistics.median(bench.pings)
-    earlier = f", before: at revision {bench.revision}" if bench.revision else ""
+    earlier = f', *before* with the collection of revision {bench.revision}' if bench.revision else ""
     again = f' OPTIONS="--before {bench.revision}"' if bench.revision else ""
     return f"""\
 ## What a move spends besides
 
-An idle container moves from one host to another with `ansible -m ferry.podman.podman_migrate`. Medians of
+An idle container moves from one host to another with `ansible -m ferry.podman.podman_migrate` and `transfer: stream`,
+as what has so little memory does by default. Medians of
 {len(bench.pings)} moves{earlier}. `ansible -m ansible.builtin.ping`, which does nothing, takes {ping:.2f} s in the same
 run. A second task of a playbook finds Ansible started and connected, and `podman_evacuate` moves many containers by
 one. Half a second of the phase verify is a pause, after which the process must still be there.
