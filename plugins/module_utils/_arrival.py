@@ -23,8 +23,10 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     FerryError,
     OutcomeUnknown,
     RestoredAndEnded,
+    StartedAnew,
     TransportError,
 )
+from ansible_collections.ferry.podman.plugins.module_utils._health import require_restored
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import (
     end_command,
@@ -46,14 +48,17 @@ class Arrival:
     :param image_id: of its image, which the destination has.
     :param unheard_until: until when nothing that it says there reaches a client, in seconds since the epoch.
     :param over_at: when a restore that an earlier run began must be over, in seconds since the epoch.
-    :param unpacks: asks whether podman is unpacking any archive there; None if that cannot be asked.
+    :param unpacks: asks whether podman is unpacking any archive there; None if that cannot be asked. With True a
+        spooled archive counts only if podman is at work on it: a killed podman leaves its own for ever.
+    :param begun: asks when the move began, by the destination's clock, in seconds since the epoch.
     """
 
     client: LibpodClient
     id: str
     name: str
     image_id: str
-    unpacks: t.Callable[[], bool | None]
+    unpacks: t.Callable[[bool], bool | None]
+    begun: t.Callable[[], float]
     unheard_until: float = 0.0
     over_at: float = math.inf
 
@@ -62,13 +67,14 @@ class Arrival:
 
         :param patience: seconds in which to ask again when the destination does not answer.
         :raises RestoredAndEnded: if it ran there and has ended.
-        :raises OutcomeUnknown: if the destination cannot be asked.
+        :raises StartedAnew: if it runs there without its memory.
+        :raises OutcomeUnknown: if the destination cannot be asked, or has had it and has it no more.
         """
         end = time.monotonic() + patience
         while True:
             try:
                 return self._decided()
-            except (RestoredAndEnded, OutcomeUnknown):
+            except (RestoredAndEnded, StartedAnew, OutcomeUnknown):
                 raise
             except FerryError as error:
                 if time.monotonic() > end:
@@ -91,13 +97,12 @@ class Arrival:
             there = self.client.find_container(self.id)
         if there is None:
             self._see_that_it_never_ran()
-        if there is None or there.running:
-            return there
+            return None
+        if there.checkpointed:
+            raise OutcomeUnknown(f"The container {self.name} ran on the destination, and was checkpointed there since.")
         if there.status not in NEVER_RAN:
-            raise RestoredAndEnded(
-                f"The container {self.name} was restored, and its process has ended with {there.exit_code}.",
-                there.exit_code,
-            )
+            require_restored(there)
+            return there
         if is_orphaned(self.client, there):
             self._end_orphan(there)
         # Not by force: it must not be lost if it has come to run meanwhile.
@@ -106,11 +111,33 @@ class Arrival:
 
     def _see_that_it_never_ran(self) -> None:
         """A container of ``--rm`` is gone as soon as its process has ended; the host's events tell it."""
-        code = ended_with(self.client.events(self.id))
+        events = self.client.events(self.id)
+        try:
+            self._require_not_moved_on(events)
+        except OutcomeUnknown:
+            self._drop_fence()
+            raise
+        code = ended_with(events)
         if code is not None:
             self._drop_fence()
             raise RestoredAndEnded(
                 f"The container {self.name} was restored, its process has ended with {code}, and it was removed.", code
+            )
+
+    def require_not_moved_on(self) -> None:
+        """Of one that is not there.
+
+        :raises OutcomeUnknown: if it was there since the move began, and a checkpoint was taken of it.
+        """
+        self._require_not_moved_on(self.client.events(self.id))
+
+    def _require_not_moved_on(self, events: list[Json]) -> None:
+        if "checkpoint" in actions_since(events, self.begun()):
+            raise OutcomeUnknown(
+                f"The container {self.name} arrived on the destination, was checkpointed there since, and is gone: it "
+                "may have moved on.",
+                remedy="Look for it on the other hosts. Where it runs nowhere, podman_restore goes on from the "
+                f"source's copy: name={self.name} tcp_established=true file_locks=true.",
             )
 
     def _end_orphan(self, there: Container) -> None:
@@ -148,7 +175,9 @@ class Arrival:
             self.client.create_container(spec)
 
     def _no_restore_can_come(self, over_at: float) -> bool:
-        return time.time() > over_at or self.unpacks() is False
+        late = time.time() > over_at
+        found = self.unpacks(late)
+        return found is False or (found is None and late)
 
     def _drop_fence(self) -> None:
         if self._standing() is not None:
@@ -174,6 +203,15 @@ class Arrival:
                 return False
             time.sleep(SECONDS_BETWEEN)
         return True
+
+
+def actions_since(events: list[Json], begun: float) -> list[str]:
+    """What happened to a container since then, by the clock of its host; in whole seconds where podman tells no more.
+
+    :param begun: seconds since the epoch.
+    """
+    times = [float(event.get("timeNano") or 0) / 1e9 or float(event.get("time") or 0) for event in events]
+    return [str(event.get("Action")) for event, at in zip(events, times) if at >= begun]
 
 
 def ended_with(events: list[Json]) -> int | None:

@@ -569,7 +569,8 @@ class ColdEnding:
         drop_hold(here, container)
         if self.entry.keep_source:
             return
-        here.remove_container(container.id, force=False)
+        # With ignore_volumes the only content of anonymous ones is here.
+        here.remove_container(container.id, force=False, volumes=False)
         if container.image.startswith(IMAGES):
             # Of an earlier cold move; one that is used stays.
             for client in (here, self.destination.client):

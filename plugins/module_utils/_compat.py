@@ -904,6 +904,21 @@ def pages_findings(name: str, reason: str) -> list[Finding]:
     ]
 
 
+def kept_volumes_findings(name: str, volumes: list[str]) -> list[Finding]:
+    """Volumes of a source that an earlier move has kept, which was removed now."""
+    if not volumes:
+        return []
+    return [
+        Finding(
+            "volumes_left",
+            f"What was kept of container {name} on the source is removed, but not its volumes {', '.join(volumes)}: "
+            "nobody knows any more whether their content came along.",
+            "Remove them there with podman volume rm when nothing of them is needed.",
+            severity="notice",
+        )
+    ]
+
+
 def elsewhere_findings(name: str, ident: str, destination: str, volumes: list[str], *, thin: bool) -> list[Finding]:
     """What an earlier move to another destination has made there, and this one cannot remove."""
     left = [f"the container ferry-fill-{ident[:12]} and the volumes {', '.join(volumes)}"] if volumes else []

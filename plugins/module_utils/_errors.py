@@ -118,6 +118,10 @@ class RestoredAndEnded(RestoreFailed):
         self.exit_code = exit_code
 
 
+class StartedAnew(RestoreFailed):
+    """The container was restored, its process has ended, and its restart policy has started one without its memory."""
+
+
 class OutcomeUnknown(RestoreFailed):
     """The service cannot be asked whether the container was restored: it may run."""
 

@@ -53,10 +53,13 @@ class Spooled:
 class HostFacts:
     """What a host answers to ``_host.PROBE``. Bytes; None or empty where it does not tell.
 
+    :param clock: when it answered, by its own clock, in seconds since the epoch.
     :param disks: free bytes by mount point.
+    :param reads_spool: whether podman has one of the archives open that it was sent.
     :param profiles: names of the AppArmor profiles that the kernel has loaded; None if it does not tell.
     """
 
+    clock: float = 0.0
     kernel: str = ""
     machine: str = ""
     cpu_flags: frozenset[str] = frozenset()
@@ -71,6 +74,7 @@ class HostFacts:
     profiles: frozenset[str] | None = None
     interfaces: frozenset[str] = frozenset()
     spool: tuple[Spooled, ...] = ()
+    reads_spool: bool = False
 
     def disk_of(self, path: str) -> str | None:
         """The mount point that a path is on."""
@@ -133,6 +137,8 @@ def _facts(sections: t.Mapping[str, list[str]]) -> HostFacts:
         profiles=frozenset(profiles) if profiles else None,
         interfaces=frozenset(sections.get("interfaces", [])),
         spool=tuple(_spool(sections.get("spool", []), one("now"))),
+        reads_spool=one("reading") not in ("", "0"),
+        clock=float(one("now") or 0),
     )
 
 

@@ -9,14 +9,44 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
+from ansible_collections.ferry.podman.plugins.module_utils._errors import (
+    ApiError,
+    FerryError,
+    RestoredAndEnded,
+    StartedAnew,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 
 REARMED_BY_UNPAUSE_SINCE = (5, 5, 0)
 """The podman whose unpause starts the timer of health checks, which a restore does not (container_internal.go)."""
 
+RESTORED = "restored"
+
+HOST_STOPPED = -1
+"""Stands for the exit code of a container whose host has stopped."""
+
 SECONDS_BETWEEN = 1.0
 UNPAUSE_TRIES = 5
+
+
+def require_restored(there: Container, began: str = RESTORED) -> None:
+    """See that a container runs, and is still what was restored.
+
+    :param began: how it came to run there.
+    :raises RestoredAndEnded: if it does not run.
+    :raises StartedAnew: if it was restored, and runs without what it had in memory.
+    """
+    if there.running and (there.restored or began != RESTORED):
+        return
+    if there.running:
+        raise StartedAnew(
+            f"The container {there.name} was restored, its process ended, and it was started anew, without its memory."
+        )
+    if not there.has_ended:
+        raise RestoredAndEnded(f"The container {there.name} was {began}, and its host stopped then.", HOST_STOPPED)
+    raise RestoredAndEnded(
+        f"The container {there.name} was {began}, and its process has ended with {there.exit_code}.", there.exit_code
+    )
 
 
 def passes(client: LibpodClient, container: Container) -> tuple[bool, str]:
@@ -36,14 +66,14 @@ def passes(client: LibpodClient, container: Container) -> tuple[bool, str]:
 
 
 def wait_healthy(client: LibpodClient, container: Container, seconds: float) -> None:
-    """Run the check until it passes.
+    """Run the check until it passes, or the container does not run any more.
 
     :raises FerryError: if it has not passed within that time; with what it said last.
     """
     end = time.monotonic() + seconds
     while True:
         healthy, said = passes(client, container)
-        if healthy:
+        if healthy or not is_running(client, container):
             return
         if time.monotonic() > end:
             raise FerryError(
@@ -51,6 +81,11 @@ def wait_healthy(client: LibpodClient, container: Container, seconds: float) -> 
                 remedy="Raise wait_healthy_timeout if it needs longer, or set wait_healthy to false.",
             )
         time.sleep(SECONDS_BETWEEN)
+
+
+def is_running(client: LibpodClient, container: Container) -> bool:
+    now = client.find_container(container.id)
+    return now is not None and now.running
 
 
 def rearm(client: LibpodClient, container: Container) -> None:

@@ -74,6 +74,8 @@ PROBE = "; ".join(
         "ls /sys/class/net",
         "echo @spool",
         "stat -c %Y:%s:%n /var/tmp/restore* /var/tmp/checkpoint*",
+        "echo @reading",
+        "for p in $(pidof podman); do ls -l /proc/$p/fd; done | grep -c /var/tmp/restore",
         "echo @end",
     ]
 )

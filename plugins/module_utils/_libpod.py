@@ -183,6 +183,10 @@ class RestartPolicy:
         return self.name not in ("", "no")
 
 
+NEVER = "0001-01-01"
+"""How podman's times begin that have not come."""
+
+
 @dataclass(frozen=True)
 class Container:
     """One answer of the container inspect call."""
@@ -218,6 +222,11 @@ class Container:
         return int(self._state.get("ExitCode") or 0)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether podman has seen its process end. Not if its host stopped first (resetContainerState in podman)."""
+        return not str(self._state.get("FinishedAt") or NEVER).startswith(NEVER)
+
+    @property
     def running(self) -> bool:
         return self.status == "running"
 
@@ -228,6 +237,7 @@ class Container:
 
     @property
     def restored(self) -> bool:
+        """Whether it runs from a checkpoint. Cleared by every start (``init`` in container_internal.go)."""
         return bool(self._state.get("Restored"))
 
     @property

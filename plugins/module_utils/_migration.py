@@ -32,16 +32,24 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     CheckpointFailed,
     FerryError,
     MigrationFailed,
+    NotFound,
     OutcomeUnknown,
     RestoredAndEnded,
     RestoreFailed,
+    StartedAnew,
     TransportError,
     described,
     facts_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import uninterrupted
 from ansible_collections.ferry.podman.plugins.module_utils._guard import EXPIRES, Guard, parents_and_addresses
-from ansible_collections.ferry.podman.plugins.module_utils._health import passes, rearm, wait_healthy
+from ansible_collections.ferry.podman.plugins.module_utils._health import (
+    RESTORED,
+    passes,
+    rearm,
+    require_restored,
+    wait_healthy,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._host import probe
 from ansible_collections.ferry.podman.plugins.module_utils._journal import PHASES, Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
@@ -87,6 +95,9 @@ LOOKED_AT_AGAIN = 0.5
 
 ONE_ROUND = "One round, which podman's API does; with transfer=thin there may be more."
 
+LEFT_OVER = 60
+"""Seconds after which nothing is still written to an archive that is spooled."""
+
 BEGUN_THERE = ("restore", "verify", "commit")
 """Phases in which podman on the destination may have seen a whole archive."""
 
@@ -128,7 +139,12 @@ class Migration:
         self._contents = Contents()
         self._stage = Stage.HERE
         self.arrival = Arrival(
-            destination.client, container.id, container.name, container.image_id, lambda: unpacks(destination, journal)
+            destination.client,
+            container.id,
+            container.name,
+            container.image_id,
+            lambda late: unpacks(destination, journal, late=late),
+            lambda: begun_there(destination, journal),
         )
         self.carrier = self._registry_carrier()
         self.thin: Thin | None = None
@@ -463,12 +479,15 @@ class Migration:
         except OutcomeUnknown as error:
             raise self.ending.nowhere_started(error.message, error.remedy) from error
         except Exception as error:
+            if isinstance(error, StartedAnew):
+                self._stage = Stage.THERE
             raise self._returned(error) from error
 
     def _restored(self, policy: RestartPolicy, guard: Guard) -> Json:
         """Have it run on the destination.
 
         :raises RestoredAndEnded: if it ran there and has ended.
+        :raises StartedAnew: if it runs there without its memory.
         :raises OutcomeUnknown: if nobody can tell.
         :raises Exception: anything else; it does not run there.
         """
@@ -615,11 +634,20 @@ class Migration:
         """See that it lives. As long as the guard stands no client has been answered, and a way back loses nothing."""
         with self.progress.phase("verify"):
             try:
-                verify(self.destination.client, self.container.id, self.request, guard.remove, watching=self.watching)
-            except TransportError:
-                # A lost connection says nothing about the container.
+                self._verified(guard)
+            except NotFound:
+                # One of --rm has ended, or somebody has moved it on: neither is a reason to start it here.
                 self.arrival.settle(PATIENCE)
-                verify(self.destination.client, self.container.id, self.request, guard.remove)
+                raise
+
+    def _verified(self, guard: Guard) -> None:
+        there, ident = self.destination.client, self.container.id
+        try:
+            verify(there, ident, self.request, guard.remove, watching=self.watching)
+        except TransportError:
+            # A lost connection says nothing about the container.
+            self.arrival.settle(PATIENCE)
+            verify(there, ident, self.request, guard.remove)
 
     def _returned(self, error: Exception) -> MigrationFailed:
         # Before anything else is written where the pages lie.
@@ -854,13 +882,22 @@ class Ending:
             return done_there(error)
         container = self.source.client.find_container(self.arrival.id)
         try:
-            self.remove_from_destination(force=False)
+            self._remove_ended()
         except FerryError as second:
-            # Its restart policy may have started it again.
             return self.nowhere_started(f"{error} {second}")
         if container is None:
             return self.nowhere_started(f"{error} The source has nothing of it.")
         return self.back_on_source(container, error)
+
+    def _remove_ended(self) -> None:
+        """Not by force, unless its restart policy has started it anew meanwhile."""
+        try:
+            self.remove_from_destination(force=False)
+        except FerryError:
+            there = self.destination.client.find_container(self.arrival.id)
+            if there is None or not there.running or there.restored:
+                raise
+            self.remove_from_destination()
 
     def remove_from_destination(self, *, force: bool = True) -> None:
         """Remove a container that was restored and is not to stay, with the volumes that came along.
@@ -872,30 +909,38 @@ class Ending:
         container = there.find_container(self.arrival.id)
         if container is None:
             return
-        there.remove_container(container.id, force=force)
-        for volume in [] if self.request.ignore_volumes else container.volumes:
+        there.remove_container(container.id, force=force, volumes=False)
+        for volume in self._moved_volumes(container):
             with contextlib.suppress(FerryError):
                 there.remove_volume(volume)
+
+    def _moved_volumes(self, container: Container) -> list[str]:
+        """Names of those whose content is on both hosts; by what the run knew that began the move."""
+        entry = self.journal.entry
+        return [name for name in container.volumes if entry is not None and name in entry.volumes]
 
     def commit(self, container: Container) -> list[_compat.Finding]:
         """Remove what moved from the source, now that it runs on the destination; what was found besides.
 
-        Not by force: a copy that somebody has started here meanwhile must be seen, not lost.
+        Not by force: a copy that somebody has started here meanwhile must be seen, not lost. Without a journal nobody
+        knows which volumes came along, so all stay.
 
         :raises MigrationFailed: if something stays on the source.
         """
         here = self.source.client
         try:
-            if self.journal.entry is not None:
+            entry, moved = self.journal.entry, self._moved_volumes(container)
+            if entry is not None:
                 self.journal.enter("commit")
             self.release_volumes()
             drop_hold(here, container)
-            if not self.request.keep_source:
-                here.remove_container(container.id, force=False)
-                self.remove_moved_volumes([] if self.request.ignore_volumes else container.volumes)
+            if not (self.request.keep_source or (entry is not None and entry.keep_source)):
+                here.remove_container(container.id, force=False, volumes=False)
+                self.remove_moved_volumes(moved)
             self.remove_carried()
             # Before the journal is closed: a run that is killed in between would leave the container paused.
             findings = [*self._pages_left(), *self.health_findings()]
+            findings += _compat.kept_volumes_findings(container.name, container.volumes if entry is None else [])
             self.journal.close()
         except FerryError as error:
             raise MigrationFailed(
@@ -927,7 +972,7 @@ def verify(
     ident: str,
     request: MoveRequest,
     open_guard: t.Callable[[], None],
-    began: str = "restored",
+    began: str = RESTORED,
     watching: t.Callable[[], None] = nothing,
 ) -> None:
     """See that a container lives where it was restored.
@@ -936,6 +981,8 @@ def verify(
     :param began: how it came to run there.
     :param watching: is called when clients are answered, and all that is left is to look at it again.
     :raises RestoredAndEnded: if its process has ended.
+    :raises StartedAnew: if it was restored, and runs without its memory.
+    :raises NotFound: if it is gone.
     :raises FerryError: if its health check does not pass in time.
     """
     there = client.container(ident)
@@ -944,16 +991,11 @@ def verify(
             # The check may need answers from outside.
             open_guard()
             wait_healthy(client, there, request.wait_healthy_timeout)
-        return
-    open_guard()
-    watching()
-    time.sleep(LOOKED_AT_AGAIN)
-    there = client.container(ident)
-    if not there.running:
-        raise RestoredAndEnded(
-            f"The container {there.name} was {began}, and its process has ended with {there.exit_code}.",
-            there.exit_code,
-        )
+    else:
+        open_guard()
+        watching()
+        time.sleep(LOOKED_AT_AGAIN)
+    require_restored(client.container(ident), began)
 
 
 def done_there(error: RestoredAndEnded) -> MigrationFailed:
@@ -978,13 +1020,26 @@ def described_container(container: Container) -> Json:
     return {"name": container.name, "id": container.id, "image": container.image, "image_id": container.image_id}
 
 
-def unpacks(destination: Side, journal: Journal) -> bool | None:
+def begun_there(destination: Side, journal: Journal) -> float:
+    """When the move began by the clock of that host, or by this one's where it cannot be asked."""
+    begun = journal.entry.begun if journal.entry is not None else 0.0
+    facts = probe(destination.client.transport)
+    return begun + (facts.clock - time.time() if facts is not None and facts.clock else 0.0)
+
+
+def unpacks(destination: Side, journal: Journal, *, late: bool = False) -> bool | None:
     """Whether podman may be unpacking an archive on that host; None if that cannot be asked.
 
     podman spools what it is sent as ``restore…`` and removes that at the end (pkg/api/handlers/libpod/containers.go).
-    Of an image it spools nothing.
+    Of an image it spools nothing. A podman that is killed leaves it.
+
+    :param late: the client has given up, so what podman neither has open nor has written to lately is left over.
     """
     if journal.entry is not None and journal.entry.carried:
         return None
     facts = probe(destination.client.transport)
-    return None if facts is None else any("/restore" in spooled.path for spooled in facts.spool)
+    if facts is None:
+        return None
+    if late and facts.reads_spool:
+        return True
+    return any("/restore" in spooled.path and not (late and spooled.age > LEFT_OVER) for spooled in facts.spool)

@@ -141,7 +141,8 @@ class Move:
         result["diff"] = {"before": {**state, "remains_on": "source"} if remains else state, "after": state}
         if remains is not None and not self.check_mode:
             with uninterrupted():
-                self._forget(remains, arrived)
+                findings = self._forget(remains, arrived)
+            result.update({"findings": [finding.as_dict() for finding in findings]} if findings else {})
 
     def _remains(self, arrived: Container) -> Container | None:
         """What an earlier run has kept; a cold move has made a container with another ID of it."""
@@ -149,14 +150,14 @@ class Move:
         origin = arrived.annotations.get(ORIGIN)
         return found if found is not None or origin is None else self.source.find_container(origin)
 
-    def _forget(self, remains: Container, arrived: Container) -> None:
+    def _forget(self, remains: Container, arrived: Container) -> list[_compat.Finding]:
         if remains.id == arrived.id:
-            self._live(remains).ending.commit(remains)
-            return
+            return self._live(remains).ending.commit(remains)
         sides = Side.of(self.source), Side.of(self.destination)
         journal = Journal(self.directory, remains.id)
-        journal.begin(kept_entry(remains, self.destination, self.request))
+        journal.begin(kept_entry(remains, self.destination))
         ColdEnding(*sides, journal, self.request).commit()
+        return _compat.kept_volumes_findings(remains.name, remains.volumes)
 
     def _live(self, container: Container) -> Migration:
         sides = Side.of(self.source), Side.of(self.destination)
@@ -195,8 +196,8 @@ class Move:
         self.result.update(moved, findings=findings + moved["findings"], changed=True)
 
 
-def kept_entry(remains: Container, destination: LibpodClient, request: MoveRequest) -> _journal.Entry:
-    """Of the end of a cold move that had kept the source."""
+def kept_entry(remains: Container, destination: LibpodClient) -> _journal.Entry:
+    """Of the end of a cold move that had kept the source, and perhaps had ignored its volumes."""
     return _journal.Entry(
         id=remains.id,
         name=remains.name,
@@ -204,7 +205,6 @@ def kept_entry(remains: Container, destination: LibpodClient, request: MoveReque
         destination=destination.transport.url,
         phase="commit",
         method="cold",
-        volumes=[] if request.ignore_volumes else remains.volumes,
         members={remains.id: remains.name},
     )
 

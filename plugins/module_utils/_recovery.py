@@ -18,6 +18,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     MigrationFailed,
     OutcomeUnknown,
     RestoredAndEnded,
+    StartedAnew,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._guard import Guard
 from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
@@ -25,6 +26,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import Contai
 from ansible_collections.ferry.podman.plugins.module_utils._migration import (
     PATIENCE,
     Ending,
+    begun_there,
     checkpoint_options,
     unpacks,
     verify,
@@ -142,6 +144,9 @@ class Recovery:
                 self._undo()
                 return None
             raise self._ended(error) from error
+        except StartedAnew as error:
+            # It may have run so for long, and clients been answered by it.
+            raise self._ended(error) from error
         if there is None and self._runs_here():
             self._undo()
             return None
@@ -166,14 +171,24 @@ class Recovery:
         there = self.destination.client.find_container(self.entry.id)
         if there is not None and there.running:
             return self._verified(there)
+        if there is None or there.checkpointed:
+            self._require_not_moved_on(there)
         self._ending().remove_from_destination(force=False)
         self._undo()
         return None
 
+    def _require_not_moved_on(self, there: Container | None) -> None:
+        try:
+            if there is not None:
+                raise OutcomeUnknown(f"The container {there.name} was checkpointed on the destination since.")
+            self._arrival().require_not_moved_on()
+        except FerryError as error:
+            raise self._ending().nowhere_started(error.message, error.remedy) from error
+
     def _verified(self, there: Container) -> Container:
         try:
             verify(self.destination.client, there.id, self.request, self._remove_guard)
-        except RestoredAndEnded as error:
+        except (RestoredAndEnded, StartedAnew) as error:
             raise self._ended(error) from error
         except FerryError as error:
             # It may have run there for long, and clients been answered by it: no way back.
@@ -181,7 +196,7 @@ class Recovery:
         self._remove_guard()
         return self._commit(there)
 
-    def _ended(self, error: RestoredAndEnded) -> MigrationFailed:
+    def _ended(self, error: RestoredAndEnded | StartedAnew) -> MigrationFailed:
         self._ending().kept_on_disk()
         with contextlib.suppress(FerryError, OSError):
             self._ending().release_volumes()
@@ -217,7 +232,7 @@ class Recovery:
         except ApiError as error:
             if not half_removed(error):
                 raise
-        self.source.client.remove_container(self.entry.id)
+        self.source.client.remove_container(self.entry.id, volumes=False)
         return None
 
     def _by_hand(self) -> str:
@@ -249,7 +264,8 @@ class Recovery:
             entry.id,
             entry.name,
             image_id,
-            lambda: unpacks(self.destination, self.journal),
+            lambda late: unpacks(self.destination, self.journal, late=late),
+            lambda: begun_there(self.destination, self.journal),
             entry.unheard_until,
             entry.phase_begun + self.destination.client.transport.timeout,
         )

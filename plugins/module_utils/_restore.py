@@ -23,11 +23,13 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     OutcomeUnknown,
     RestoredAndEnded,
     RestoreFailed,
+    StartedAnew,
     TransportError,
     described,
     facts_of,
 )
 from ansible_collections.ferry.podman.plugins.module_utils._exclusive import exclusive
+from ansible_collections.ferry.podman.plugins.module_utils._health import require_restored
 from ansible_collections.ferry.podman.plugins.module_utils._kubelet import kind_of
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
     Container,
@@ -372,7 +374,7 @@ class Restorer:
             roots = {} if self.options.ignore_volumes else contents.volume_roots
             problems = set_volume_roots(self.client, self.client.container(result["id"]), roots) if roots else []
             return {**result, "findings": [finding.as_dict() for finding in _compat.volume_root_findings(problems)]}
-        except RestoredAndEnded:
+        except (RestoredAndEnded, StartedAnew):
             raise
         except Exception as error:
             # It has run, whatever went wrong since: one of --rm may have ended and be gone.
@@ -387,11 +389,7 @@ class Restorer:
 
     def _result(self, name: str, answer: Json) -> Json:
         container = self.client.container(name)
-        if not container.running:
-            raise RestoredAndEnded(
-                f"The container {container.name} was restored, and its process has ended with {container.exit_code}.",
-                container.exit_code,
-            )
+        require_restored(container)
         return {
             "name": container.name,
             "id": container.id,

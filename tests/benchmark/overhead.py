@@ -166,7 +166,7 @@ def told(bench: Bench, versions: str) -> str:
         rows_of("downtime", lambda sample: sample.downtime),
     ]
     ping = statistics.median(bench.pings)
-    earlier = f', *before* with the collection of revision {bench.revision}' if bench.revision else ""
+    earlier = f", *before* with the collection of revision {bench.revision}" if bench.revision else ""
     again = f' OPTIONS="--before {bench.revision}"' if bench.revision else ""
     return f"""\
 ## What a move spends besides

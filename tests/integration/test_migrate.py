@@ -458,6 +458,20 @@ def test_move_that_was_killed_before_its_commit_is_finished(road: Road) -> None:
     memory.goes_on_in(road.arrived(box))
 
 
+def test_volumes_that_are_ignored_stay_with_their_content(road: Road) -> None:
+    box = road.source.start("counter", "-v", "it-ignored:/named", "-v", "/anonymous")
+    box.sh("echo named >/named/f; echo anonymous >/anonymous/f")
+    places = {mount["Destination"]: mount["Source"] for mount in box.inspect()["Mounts"]}
+    result = road.move(box, ignore_volumes=True)
+    assert result.changed, result.msg
+    assert "volumes_left" in result.codes
+    road.arrived(box).counts_on()
+    assert [road.source.sh(f"cat {places[name]}/f").strip() for name in ("/named", "/anonymous")] == [
+        "named",
+        "anonymous",
+    ]
+
+
 def test_lost_answer_starts_nothing(road: Road) -> None:
     """The destination's service dies when it has the whole archive: it may run there, so it must not run here."""
     box = road.source.start_on_lan("keeper", command=("150",))

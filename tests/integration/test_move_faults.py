@@ -132,6 +132,28 @@ def test_module_killed(road: Road, phase: str, delay: float, kind: str) -> None:
     clean(road, cargo.box)
 
 
+def test_one_that_has_moved_on_is_not_started_again(road: Road) -> None:
+    """Somebody moves it from the destination to a third host before the next run of a move that was cut off."""
+    box, there = road.source.start("counter"), road.destination
+    trigger = Trigger(box, "restore", 0.15, action=KILL)
+    process = begin(road, box, transfer="auto")
+    trigger.happened()
+    ended(process)
+    wait_until(lambda: box.name in there.podman("ps", "--format", "{{.Names}}").split(), "the restore")
+    there.checkpoint(box.name, dest=f"{SCRATCH}/on.tar", compress="none")
+    there.podman("rm", box.name)
+    for _run in range(2):
+        result = road.move(box, **TIMEOUT)
+        assert result.failed and result.values["location"] == "unknown", result.msg
+        assert "may have moved on" in result.msg
+        assert not copies(box)
+    # It comes back from the third host.
+    there.restore(src=f"{SCRATCH}/on.tar")
+    assert not (result := road.move(box, **TIMEOUT)).failed, result.msg
+    road.arrived(box).counts_on()
+    clean(road, box)
+
+
 # -- podman is killed ---------------------------------------------------------------------------------------------
 
 
@@ -525,20 +547,24 @@ sys.exit(int(sys.argv[1]))
 """
 
 
-def homesick(road: Road, code: int) -> Box:
+def homesick(road: Road, code: int, *more: str) -> Box:
     """A container whose process ends at once anywhere but on the source."""
     for node in (road.source, road.destination):
         node.sh(f"echo {node.name} >{SCRATCH}/where; echo '{HOMESICK}' >{SCRATCH}/homesick.py")
     flags = ("-v", f"{SCRATCH}:{SCRATCH}:ro", "-v", f"{SCRATCH}/where:/where:ro", "--entrypoint", "python3")
-    return road.source.start("keeper", *flags, command=(f"{SCRATCH}/homesick.py", str(code)))
+    return road.source.start("keeper", *flags, *more, command=(f"{SCRATCH}/homesick.py", str(code)))
 
 
-def test_restored_process_fails_at_once(road: Road) -> None:
-    box = homesick(road, 3)
+@pytest.mark.parametrize("policy", ["no", "always"])
+def test_restored_process_fails_at_once(road: Road, policy: str) -> None:
+    """A restart policy starts it anew there, without its memory: that is no arrival."""
+    box = homesick(road, 3, "--restart", policy)
     result = road.move(box, force=True)
     assert result.failed and result.values["location"] == "source", result.msg
-    assert "ended with 3" in result.msg and "runs again from the same memory" in result.msg
-    assert box.status == "running"
+    assert "ended with 3" in result.msg or (policy == "always" and "started anew" in result.msg), result.msg
+    assert "runs again from the same memory" in result.msg
+    assert box.status == "running" and box.state["Restored"]
+    assert box.policy.startswith(policy)
     assert box.name not in road.destination.names()
     clean(road, box)
 

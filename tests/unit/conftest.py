@@ -361,7 +361,7 @@ def _merged(base: Json, changes: Json) -> Json:
 
 @pytest.fixture
 def inspect_json() -> t.Callable[..., Json]:
-    """The answer of the container inspect call, of a running container called web."""
+    """The answer of the container inspect call, of a running container called web that was restored once."""
 
     def make(status: str = "running", **changes: t.Any) -> Json:
         bundle = f"/var/lib/containers/storage/overlay-containers/{ID}/userdata"
@@ -375,7 +375,8 @@ def inspect_json() -> t.Callable[..., Json]:
                 "Paused": status == "paused",
                 "ExitCode": 0,
                 "StartedAt": "2026-11-20T09:12:44.50918271Z",
-                "FinishedAt": "0001-01-01T00:00:00Z",
+                "FinishedAt": "2026-11-20T11:00:00Z" if status == "exited" else "0001-01-01T00:00:00Z",
+                "Restored": status == "running",
             },
             "Image": IMAGE_ID,
             "ImageName": "registry.example:5000/shop/web:1.4",

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._arrival import Arrival, ended_with
-from ansible_collections.ferry.podman.plugins.module_utils._errors import OutcomeUnknown, RestoredAndEnded
+from ansible_collections.ferry.podman.plugins.module_utils._errors import OutcomeUnknown, RestoredAndEnded, StartedAnew
 
 ID, IMAGE_ID = "1f" * 32, "2e" * 32
+BEGUN = 1_795_000_000.0
 INSPECT = f"GET /containers/{ID}/json"
 NAMED = "GET /containers/web/json"
 
@@ -46,7 +48,7 @@ def arrival(client, libpod):
     libpod.on(NAMED, 404)
     libpod.on("POST /containers/create", {"Id": "fence"})
     libpod.on("GET /events", libpod.text(200, ""))
-    return Arrival(client, ID, "web", IMAGE_ID, lambda: False)
+    return Arrival(client, ID, "web", IMAGE_ID, lambda late: False, lambda: BEGUN)
 
 
 @pytest.fixture
@@ -95,18 +97,53 @@ def test_destination_is_asked_again_for_a_while(arrival, libpod, inspect_json) -
 
 @pytest.mark.parametrize(("unpacks", "until", "lifted"), [(False, 9e9, True), (True, 9e9, False), (None, 9e9, False)])
 def test_fence_is_lifted_when_nothing_can_come(arrival, libpod, fence, unpacks, until, lifted) -> None:
-    arrival.unpacks = lambda: unpacks
+    arrival.unpacks = lambda late: unpacks
     libpod.on(NAMED, fence)
     libpod.on("DELETE /containers/web", [])
     assert arrival.lift(0, until) == lifted
     assert ("DELETE /containers/web" in libpod.seen) == lifted
 
 
-def test_fence_is_lifted_when_its_time_is_over(arrival, libpod, fence) -> None:
-    arrival.unpacks = lambda: None
+@pytest.mark.parametrize(("unpacks", "lifted"), [(None, True), (False, True), (True, False)])
+def test_time_lifts_the_fence_where_nobody_knows_better(arrival, libpod, fence, unpacks, lifted) -> None:
+    asked = []
+    arrival.unpacks = lambda late: asked.append(late) or unpacks
     libpod.on(NAMED, fence)
     libpod.on("DELETE /containers/web", [])
-    assert arrival.lift(0, time.time() - 1)
+    assert arrival.lift(0, time.time() - 1) == lifted
+    assert asked == [True]
+
+
+@pytest.mark.parametrize(("later", "moved_on"), [(-0.5, False), (0.5, True)])
+def test_one_that_was_checkpointed_there_since_may_have_moved_on(arrival, libpod, fence, later, moved_on) -> None:
+    """The same events before the move began are of an older stay."""
+    at = {"time": int(BEGUN + later), "timeNano": int((BEGUN + later) * 1e9)}
+    stay = [{"Action": action, **at} for action in ("create", "restore", "checkpoint", "died", "remove")]
+    libpod.on("GET /events", libpod.text(200, "\n".join(map(json.dumps, stay))))
+    libpod.on(NAMED, 404, fence)
+    libpod.on("DELETE /containers/web", [])
+    if not moved_on:
+        assert arrival.settle(0) is None
+        arrival.require_not_moved_on()
+        return
+    with pytest.raises(OutcomeUnknown, match="may have moved on"):
+        arrival.settle(0)
+    assert "DELETE /containers/web" in libpod.seen
+    with pytest.raises(OutcomeUnknown, match="may have moved on"):
+        arrival.require_not_moved_on()
+
+
+def test_one_that_is_frozen_there_is_left_alone(arrival, libpod, inspect_json) -> None:
+    libpod.on(INSPECT, inspect_json("exited", State={"Checkpointed": True}))
+    with pytest.raises(OutcomeUnknown, match="was checkpointed there since"):
+        arrival.settle(0)
+    assert not [call for call in libpod.seen if call.startswith("DELETE")]
+
+
+def test_one_that_was_started_anew_has_not_arrived(arrival, libpod, inspect_json) -> None:
+    libpod.on(INSPECT, inspect_json(State={"Restored": False}))
+    with pytest.raises(StartedAnew):
+        arrival.settle(0)
 
 
 def test_container_of_that_name_that_is_no_fence_stays(arrival, libpod, inspect_json) -> None:

@@ -198,7 +198,7 @@ def test_container_that_somebody_else_stopped_stays_stopped(client, podman, make
 
 
 def test_container_that_somebody_started_afresh_is_told(client, podman, make_container, inspect_json) -> None:
-    podman.on(INSPECT, inspect_json(State={"StartedAt": "2026-11-20T10:00:00Z"}))
+    podman.on(INSPECT, inspect_json(State={"StartedAt": "2026-11-20T10:00:00Z", "Restored": False}))
     said = bring_back(client, make_container(OCIConfigPath="/bundle/config.json"), OPTIONS, FerryError("x"))
     assert "started the container web afresh" in said and "/bundle/checkpoint" in said
     assert RESTORE not in podman.seen

@@ -99,6 +99,12 @@ def test_nothing_is_left_where_nothing_was_made() -> None:
     assert _compat.elsewhere_findings("web", "1f1f", "ssh://other/run/podman.sock", [], thin=False) == []
 
 
+def test_volumes_of_what_was_kept_stay() -> None:
+    assert _compat.kept_volumes_findings("web", []) == []
+    (finding,) = _compat.kept_volumes_findings("web", ["data", "logs"])
+    assert (finding.code, finding.severity) == ("volumes_left", "notice") and "data, logs" in finding.message
+
+
 def test_timer_of_health_checks() -> None:
     (finding,) = _compat.thin_findings("It is small.")
     assert (finding.code, finding.severity) == ("not_thin", "blocker")

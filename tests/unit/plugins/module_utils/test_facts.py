@@ -49,6 +49,8 @@ eth0
 lo
 @spool
 1760000000:4096:/var/tmp/restore123
+@reading
+1
 @end
 """
 
@@ -76,6 +78,8 @@ def test_everything_is_read() -> None:
         profiles=frozenset({"containers-default-0.62.2", "/usr/bin/man"}),
         interfaces=frozenset({"eth0", "lo"}),
         spool=(_facts.Spooled("/var/tmp/restore123", 4096, 100),),
+        reads_spool=True,
+        clock=1760000100.0,
     )
 
 

@@ -6,10 +6,17 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils import _health
-from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError
-from ansible_collections.ferry.podman.plugins.module_utils._health import passes, rearm, wait_healthy
+from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, RestoredAndEnded, StartedAnew
+from ansible_collections.ferry.podman.plugins.module_utils._health import (
+    HOST_STOPPED,
+    passes,
+    rearm,
+    require_restored,
+    wait_healthy,
+)
 
 ID = "1f" * 32
+INSPECT = f"GET /containers/{ID}/json"
 CHECK = f"GET /containers/{ID}/healthcheck"
 
 
@@ -44,12 +51,40 @@ def test_last_run_of_the_check_counts(client, libpod, checked, answer, healthy) 
 
 
 def test_check_that_passes_later_is_waited_for(client, libpod, checked) -> None:
+    libpod.on(INSPECT, checked.raw)
     libpod.on(CHECK, said("starting", 1), libpod.error(409, "not running yet"), said("healthy", 0))
     wait_healthy(client, checked, 5)
     assert libpod.seen.count(CHECK) == 3
 
 
+@pytest.mark.parametrize("now", [404, "exited"])
+def test_one_that_runs_no_more_is_not_waited_for(client, libpod, checked, inspect_json, now) -> None:
+    libpod.on(INSPECT, now if now == 404 else inspect_json(now))
+    libpod.on(CHECK, libpod.error(409, "not running"))
+    wait_healthy(client, checked, 60)
+    assert libpod.seen.count(CHECK) == 1
+
+
+def test_one_that_was_started_anew_is_not_what_was_restored(make_container) -> None:
+    require_restored(make_container())
+    anew = make_container(State={"Restored": False})
+    require_restored(anew, "started")
+    with pytest.raises(StartedAnew, match="started anew, without its memory"):
+        require_restored(anew)
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "text"),
+    [({"ExitCode": 0}, 0, "ended with 0"), ({"FinishedAt": "0001-01-01T00:00:00Z"}, HOST_STOPPED, "its host stopped")],
+)
+def test_one_whose_host_stopped_has_not_done_its_work(make_container, state, code, text) -> None:
+    with pytest.raises(RestoredAndEnded, match=text) as caught:
+        require_restored(make_container("exited", State=state))
+    assert caught.value.exit_code == code
+
+
 def test_check_that_does_not_pass_is_told_with_what_it_said(client, libpod, checked) -> None:
+    libpod.on(INSPECT, checked.raw)
     libpod.on(CHECK, said("unhealthy", 7))
     with pytest.raises(FerryError, match="has not passed within 0 s: code 7"):
         wait_healthy(client, checked, 0.03)

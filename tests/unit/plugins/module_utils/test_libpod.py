@@ -288,7 +288,7 @@ def test_checkpointed_container_does_not_run(make_container) -> None:
 
 
 def test_containers_summary_hides_times_that_no_longer_count(make_container) -> None:
-    state = {"CheckpointedAt": "2026-11-20T10:00:00Z", "RestoredAt": "2026-11-20T11:00:00Z"}
+    state = {"CheckpointedAt": "2026-11-20T10:00:00Z", "RestoredAt": "2026-11-20T11:00:00Z", "Restored": False}
     summary = make_container("running", State=state).summary()
     assert (summary["checkpointed_at"], summary["restored_at"]) == (None, None)
     state.update(Checkpointed=True, Restored=True)

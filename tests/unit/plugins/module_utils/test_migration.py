@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 
 import pytest
 
@@ -650,6 +651,62 @@ def test_container_that_runs_again_after_it_ended_is_left_alone(ended) -> None:
     assert_nothing_was_started(ended, error)
 
 
+def test_container_that_was_started_anew_after_it_ended_goes_back(ended, inspect_json) -> None:
+    anew, states = inspect_json(State={"Restored": False}), []
+
+    def remove(handler, request) -> None:
+        states.append(request.query["force"])
+        ended.destination.on(INSPECT, anew)
+        refused = ended.destination.error(500, "container state improper", "it is running")
+        handler.reply(*(refused if len(states) == 1 else ended.destination.json(200, [])))
+
+    ended.destination.on(REMOVE, remove)
+    error = ended.failed()
+    assert states == ["false", "true"]
+    assert_it_runs_on_the_source_again(ended, error)
+
+
+@pytest.mark.parametrize("seen", ["at once", "in verify", "by its health check", "lost answer"])
+def test_container_whose_policy_starts_it_anew_has_not_arrived(move, make_container, inspect_json, seen) -> None:
+    """Its memory is on the source alone."""
+    check = {"Config": {"Healthcheck": {"Test": ["CMD", "true"]}}} if seen == "by its health check" else {}
+    restored, anew = inspect_json(**check), inspect_json(State={"Restored": False}, **check)
+    answers = {
+        "at once": [anew],
+        "in verify": [restored, restored, anew],
+        "by its health check": [restored] * 2 + [anew],
+    }
+    move.destination.on(INSPECT, *answers.get(seen, [anew]))
+    move.destination.on(f"GET /containers/{ID}/healthcheck", {"Status": "healthy", "Log": [{"ExitCode": 0}]})
+    if seen == "lost answer":
+        move.destination.on(IMPORT, move.destination.hang_up)
+    move.destination.on(REMOVE, [])
+    move.destination.on("DELETE /volumes/data", 204)
+    error = move.failed(container=make_container(**check))
+    assert "started anew, without its memory" in str(error)
+    assert move.destination.request(REMOVE).query["force"] == "true"
+    assert_it_runs_on_the_source_again(move, error)
+
+
+@pytest.mark.parametrize(
+    ("last", "text", "location"),
+    [("died", "has ended with 0, and it was removed", "destination"), ("checkpoint", "may have moved on", "unknown")],
+)
+def test_container_that_is_gone_in_verify_is_not_started_here(move, inspect_json, last, text, location) -> None:
+    move.destination.on(INSPECT, inspect_json(), inspect_json(), 404)
+    fence = inspect_json("created", Id="f" * 64, Config={"Labels": {"ferry.fence": ID}})
+    move.destination.on("GET /containers/web/json", 404, fence)
+    move.destination.on("POST /containers/create", {"Id": "f" * 64})
+    move.destination.on("DELETE /containers/web", [])
+    now = {"timeNano": int((time.time() + 60) * 1e9)}
+    lines = [json.dumps({"Action": action, **now}) for action in ("create", "restore", last)]
+    move.destination.on("GET /events", move.destination.text(200, "\n".join(lines)))
+    error = move.failed()
+    assert text in str(error) and error.facts["location"] == location
+    assert not move.started_on_the_source
+    assert REMOVE not in move.source.seen
+
+
 def test_volume_that_stays_on_the_destination_keeps_nobody_frozen(ended) -> None:
     ended.destination.on("DELETE /volumes/data", ended.destination.error(409, "volume is being used"))
     assert_it_runs_on_the_source_again(ended, ended.failed())
@@ -662,6 +719,13 @@ def test_commit_uses_no_force(move) -> None:
     move.run()
     assert move.source.request(REMOVE).query["force"] == "false"
     assert move.source.request("DELETE /volumes/data").query == {}
+
+
+def test_volumes_that_were_ignored_stay_on_the_source(move) -> None:
+    """Anonymous ones too, which podman would remove with their container."""
+    move.run(ignore_volumes=True)
+    assert move.source.request(REMOVE).query["volumes"] == "false"
+    assert "DELETE /volumes/data" not in move.source.seen
 
 
 def test_copy_that_was_started_on_the_source_meanwhile_is_seen(move) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import time
 
 import pytest
 
@@ -153,6 +155,64 @@ def test_what_runs_on_the_destination_is_committed(cut_off, phase) -> None:
 
 
 @pytest.mark.parametrize("phase", ["restore", "verify", "commit"])
+def test_volumes_are_removed_that_the_first_run_has_moved(cut_off, phase) -> None:
+    """What this run was told may be something else."""
+    cut_off.leaves(FROZEN, RUNNING).take_up(phase, volumes=["data"])
+    assert "DELETE /volumes/data" in cut_off.source.seen
+
+
+@pytest.mark.parametrize("phase", ["restore", "verify", "commit"])
+def test_volumes_stay_that_the_first_run_has_left_out(cut_off, phase) -> None:
+    cut_off.leaves(FROZEN, RUNNING).take_up(phase, volumes=[])
+    assert cut_off.source.request(REMOVE).query["volumes"] == "false"
+    assert "DELETE /volumes/data" not in cut_off.source.seen
+
+
+@pytest.mark.parametrize("phase", ["restore", "verify", "commit"])
+def test_source_stays_that_the_first_run_was_to_keep(cut_off, phase) -> None:
+    assert cut_off.leaves(FROZEN, RUNNING).take_up(phase, volumes=["data"], keep_source=True).id == ID
+    assert not cut_off.removed_here
+    assert "DELETE /volumes/data" not in cut_off.source.seen
+    assert cut_off.journal_is_gone
+
+
+def test_volumes_of_the_destination_stay_that_the_first_run_has_left_out(cut_off) -> None:
+    cut_off.destination.on(REMOVE, [])
+    assert cut_off.leaves(FROZEN, ("exited", {})).take_up("verify", returning=True, volumes=[]) is None
+    assert cut_off.destination.request(REMOVE).query["volumes"] == "false"
+    assert "DELETE /volumes/data" not in cut_off.destination.seen
+    assert cut_off.started_here
+
+
+@pytest.mark.parametrize("phase", ["restore", "verify"])
+@pytest.mark.parametrize("returning", [False, True])
+def test_what_was_started_anew_there_is_not_committed(cut_off, phase, returning) -> None:
+    """Its memory is on the source alone."""
+    error = cut_off.leaves(FROZEN, ("running", {"State": {"Restored": False}})).failed(phase, returning=returning)
+    assert "started anew, without its memory" in str(error)
+    assert error.facts["location"] == "destination"
+    assert not cut_off.removed_here
+    assert not cut_off.started_here
+    assert not cut_off.journal_is_gone
+
+
+@pytest.mark.parametrize("returning", [False, True])
+@pytest.mark.parametrize("frozen_there", [False, True])
+def test_what_has_moved_on_is_not_started_here(cut_off, inspect_json, returning, frozen_there) -> None:
+    fence = inspect_json("created", Id="f" * 64, Config={"Labels": {"ferry.fence": ID}})
+    cut_off.destination.on("GET /containers/web/json", 404, fence)
+    cut_off.destination.on("DELETE /containers/web", [])
+    now = {"timeNano": int((time.time() + 60) * 1e9)}
+    lines = [json.dumps({"Action": action, **now}) for action in ("create", "restore", "checkpoint", "remove")]
+    cut_off.destination.on("GET /events", cut_off.destination.text(200, "\n".join(lines)))
+    error = cut_off.leaves(FROZEN, FROZEN if frozen_there else None).failed("restore", returning=returning)
+    assert error.facts["location"] == "unknown" and "Nothing was started on the source" in str(error)
+    assert not cut_off.started_here
+    assert not cut_off.journal_is_gone
+    assert REMOVE not in cut_off.destination.seen
+
+
+@pytest.mark.parametrize("phase", ["restore", "verify", "commit"])
 def test_source_that_has_nothing_left_is_no_hindrance(cut_off, phase) -> None:
     assert cut_off.leaves(None, RUNNING).take_up(phase).id == ID
     assert cut_off.journal_is_gone
@@ -171,7 +231,7 @@ TAKEN = "creating container storage: the container name is already in use by {}.
 
 
 def test_what_a_power_failure_left_in_the_store_makes_room(cut_off, monkeypatch) -> None:
-    monkeypatch.setattr(_recovery, "unpacks", lambda *_sides: False)
+    monkeypatch.setattr(_recovery, "unpacks", lambda *_sides, late: False)
     there = cut_off.destination
     refused = there.json(500, {"cause": "that name is already in use", "message": TAKEN.format(ID)})
 
@@ -204,7 +264,7 @@ def test_what_somebody_else_has_in_the_store_stays(cut_off) -> None:
 
 def test_fence_goes_also_where_the_memory_was_lost_here(cut_off, inspect_json, monkeypatch) -> None:
     """It would hold the name for ever: no journal tells of it any more."""
-    monkeypatch.setattr(_recovery, "unpacks", lambda *_sides: False)
+    monkeypatch.setattr(_recovery, "unpacks", lambda *_sides, late: False)
     monkeypatch.setattr(_recovery, "checkpoint_evidence", lambda _client, _container: "absent")
     fence = inspect_json("created", Id="f" * 64, Config={"Labels": {"ferry.fence": ID}})
     cut_off.destination.on("GET /containers/web/json", 404, fence)

@@ -111,6 +111,8 @@ def test_interrupted_move_is_finished(migrate, hosts, inspect_json, check_mode) 
     assert answer["location"] == "destination"
     assert answer["diff"]["before"] == {"location": "destination", "remains_on": "source"}
     assert (REMOVE in hosts[0].seen) == (not check_mode)
+    assert [finding["code"] for finding in answer.get("findings", [])] == ([] if check_mode else ["volumes_left"])
+    assert "DELETE /volumes/data" not in hosts[0].seen
     assert IMPORT not in hosts[1].seen
 
 
