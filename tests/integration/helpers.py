@@ -420,6 +420,14 @@ def forget_neighbour(address: str) -> None:
     run("ip", "neigh", "flush", "dev", "ferry0", "to", address, check=False)
 
 
+NAMESPACES = """
+for file in /run/netns/*; do
+    echo "$file: $(nsenter --net=$file ip -brief address; nsenter --net=$file ss -Hltn)"
+done
+podman ps --all; ip neighbour
+"""
+"""Shell for a host: who has which address, where somebody does not answer."""
+
 # -- containers -------------------------------------------------------------------------------------------------
 
 
@@ -483,7 +491,10 @@ class Box:
 
     def connect(self, limit: float = 20.0) -> socket.socket:
         port = {"keeper": 7000, "redis": 6379, "nginx": 80, "postgres": 5432}[self.image]
-        return wait_until(lambda: connection(self.address, port), f"{self.name} to accept", limit)
+        try:
+            return wait_until(lambda: connection(self.address, port), f"{self.name} to accept", limit)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.status}\n{self.node.sh(NAMESPACES, check=False)}") from None
 
     def wait_for_service(self) -> None:
         self.connect().close()
