@@ -25,12 +25,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ansible_collections.ferry.podman.plugins.module_utils import _compat
+from ansible_collections.ferry.podman.plugins.module_utils._arrival import ended_with
 from ansible_collections.ferry.podman.plugins.module_utils._assess import MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._coldassess import ColdAssessment, Member
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     FerryError,
     MigrationFailed,
+    NotFound,
     RestoredAndEnded,
     TransportError,
     described,
@@ -592,7 +594,15 @@ def verified(client: LibpodClient, ident: str, request: MoveRequest, watching: t
     :raises RestoredAndEnded: if its process has ended.
     :raises FerryError: if its health check does not pass in time.
     """
-    client.transport.again_if_lost(lambda: verify(client, ident, request, nothing, "started", watching))
+    try:
+        client.transport.again_if_lost(lambda: verify(client, ident, request, nothing, "started", watching))
+    except NotFound as error:
+        # One of --rm is gone as soon as its process has ended.
+        code = ended_with(client.events(ident))
+        if code is None:
+            raise
+        text = f"The container {ident[:12]} was started, its process has ended with {code}, and it was removed."
+        raise RestoredAndEnded(text, code) from error
 
 
 def stop(client: LibpodClient, container: Container) -> None:

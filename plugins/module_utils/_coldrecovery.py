@@ -152,7 +152,7 @@ class ColdRecovery:
                 self._start(container)
             verified(client, container.id, self.request)
         except RestoredAndEnded as error:
-            raise self._ended(client.container(container.id)) from error
+            raise self._done(str(error)) from error
         except FerryError as error:
             # It may have run there for long, and clients been answered by it: no way back.
             raise self._failed(f"It runs on the destination. {error}", "destination") from error
@@ -173,9 +173,13 @@ class ColdRecovery:
         client.start(container)
 
     def _ended(self, container: Container) -> MigrationFailed:
+        return self._done(
+            f"The container {container.name} ran on the destination and has ended with {container.exit_code}."
+        )
+
+    def _done(self, text: str) -> MigrationFailed:
         return self._failed(
-            f"The container {container.name} ran on the destination and has ended with {container.exit_code}. Nothing "
-            f"was started on the source, because what it wrote there would be lost. {self._by_hand()}",
+            f"{text} Nothing was started on the source, because what it wrote there would be lost. {self._by_hand()}",
             "destination",
         )
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils import _cold, _coldrecovery, _migration
@@ -180,6 +182,19 @@ def test_one_that_ended_there_is_started_nowhere(cut_off: CutOff, phase: str) ->
         cut_off.take_up(phase)
     assert failed.value.facts["location"] == "destination"
     assert not cut_off.did(cut_off.source, START_HERE) and not cut_off.did(cut_off.destination, REMOVE_THERE)
+    assert not cut_off.ended
+
+
+def test_one_of_rm_that_ends_there_is_started_nowhere(cut_off: CutOff) -> None:
+    cut_off.leaves("exited", "running")
+    running = cut_off.destination.answers[f"GET /containers/{NEW}/json"]
+    cut_off.destination.on(f"GET /containers/{NEW}/json", *running, 404)
+    lines = "\n".join(json.dumps({"Action": action}) for action in ("create", "start", "died", "remove"))
+    cut_off.destination.on("GET /events", cut_off.destination.text(200, lines))
+    with pytest.raises(MigrationFailed, match="has ended with 0, and it was removed") as failed:
+        cut_off.take_up("restore")
+    assert failed.value.facts["location"] == "destination"
+    assert not cut_off.did(cut_off.source, START_HERE)
     assert not cut_off.ended
 
 
