@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     FerryError,
+    MovedOn,
     OutcomeUnknown,
     RestoredAndEnded,
     StartedAnew,
     TransportError,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._health import require_restored
+from ansible_collections.ferry.podman.plugins.module_utils._health import HOST_STOPPED, require_restored
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container, Json, LibpodClient
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import (
     end_command,
@@ -68,7 +69,8 @@ class Arrival:
         :param patience: seconds in which to ask again when the destination does not answer.
         :raises RestoredAndEnded: if it ran there and has ended.
         :raises StartedAnew: if it runs there without its memory.
-        :raises OutcomeUnknown: if the destination cannot be asked, or has had it and has it no more.
+        :raises MovedOn: if somebody has taken a checkpoint of it there.
+        :raises OutcomeUnknown: if the destination cannot be asked.
         """
         end = time.monotonic() + patience
         while True:
@@ -99,14 +101,18 @@ class Arrival:
             self._see_that_it_never_ran()
             return None
         if there.checkpointed:
-            raise OutcomeUnknown(f"The container {self.name} ran on the destination, and was checkpointed there since.")
+            raise MovedOn(f"The container {self.name} ran on the destination, and was checkpointed there since.")
         if there.status not in NEVER_RAN:
             require_restored(there)
             return there
+        if there.was_restored:
+            raise RestoredAndEnded(
+                f"The container {self.name} was restored, and the destination has stopped since.", HOST_STOPPED
+            )
         if is_orphaned(self.client, there):
             self._end_orphan(there)
         # Not by force: it must not be lost if it has come to run meanwhile.
-        self.client.remove_container(there.id, force=False)
+        self.client.remove_container(there.id, force=False, volumes=False)
         return None
 
     def _see_that_it_never_ran(self) -> None:
@@ -114,7 +120,7 @@ class Arrival:
         events = self.client.events(self.id)
         try:
             self._require_not_moved_on(events)
-        except OutcomeUnknown:
+        except MovedOn:
             self._drop_fence()
             raise
         code = ended_with(events)
@@ -127,13 +133,13 @@ class Arrival:
     def require_not_moved_on(self) -> None:
         """Of one that is not there.
 
-        :raises OutcomeUnknown: if it was there since the move began, and a checkpoint was taken of it.
+        :raises MovedOn: if it was there since the move began, and a checkpoint was taken of it.
         """
         self._require_not_moved_on(self.client.events(self.id))
 
     def _require_not_moved_on(self, events: list[Json]) -> None:
         if "checkpoint" in actions_since(events, self.begun()):
-            raise OutcomeUnknown(
+            raise MovedOn(
                 f"The container {self.name} arrived on the destination, was checkpointed there since, and is gone: it "
                 "may have moved on.",
                 remedy="Look for it on the other hosts. Where it runs nowhere, podman_restore goes on from the "

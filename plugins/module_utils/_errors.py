@@ -126,5 +126,9 @@ class OutcomeUnknown(RestoreFailed):
     """The service cannot be asked whether the container was restored: it may run."""
 
 
+class MovedOn(OutcomeUnknown):
+    """The container was restored, and somebody has taken a checkpoint of it since: it may run on a third host."""
+
+
 class MigrationFailed(FerryError):
     """A move did not end on its destination; the message says where the container is now."""

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import time
+import typing as t
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
@@ -65,27 +66,26 @@ def passes(client: LibpodClient, container: Container) -> tuple[bool, str]:
     return last["ExitCode"] == 0, said or f"exit code {last['ExitCode']}"
 
 
-def wait_healthy(client: LibpodClient, container: Container, seconds: float) -> None:
-    """Run the check until it passes, or the container does not run any more.
+def wait_healthy(
+    client: LibpodClient, container: Container, seconds: float, look: t.Callable[[], None] = lambda: None
+) -> None:
+    """Run the check until it passes.
 
+    :param look: is called after each that has not passed, and raises if no other is worth it.
     :raises FerryError: if it has not passed within that time; with what it said last.
     """
     end = time.monotonic() + seconds
     while True:
         healthy, said = passes(client, container)
-        if healthy or not is_running(client, container):
+        if healthy:
             return
+        look()
         if time.monotonic() > end:
             raise FerryError(
                 f"The health check of container {container.name} has not passed within {seconds:.0f} s: {said}.",
                 remedy="Raise wait_healthy_timeout if it needs longer, or set wait_healthy to false.",
             )
         time.sleep(SECONDS_BETWEEN)
-
-
-def is_running(client: LibpodClient, container: Container) -> bool:
-    now = client.find_container(container.id)
-    return now is not None and now.running
 
 
 def rearm(client: LibpodClient, container: Container) -> None:

@@ -241,6 +241,11 @@ class Container:
         return bool(self._state.get("Restored"))
 
     @property
+    def was_restored(self) -> bool:
+        """Whether it ever was, whatever became of it: podman before 5 has it as created after its host stopped."""
+        return not str(self._state.get("RestoredAt") or NEVER).startswith(NEVER)
+
+    @property
     def checkpoint_path(self) -> str | None:
         """Where the last checkpoint since the last start lies; also set by one that left it running."""
         return t.cast("str | None", self._state.get("CheckpointPath") or None)

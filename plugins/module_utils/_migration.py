@@ -568,7 +568,7 @@ class Migration:
         """Those that podman will make there, or we have. What somebody else makes meanwhile is not ours to remove."""
         if self.volumes is not None:
             return sorted(self.assessment.volumes_first)
-        wanted = [] if self.request.ignore_volumes else self.subject.volumes
+        wanted = self.subject.volumes
         return sorted(set(wanted) - self.destination.client.volume_names()) if wanted else []
 
     @property
@@ -985,16 +985,23 @@ def verify(
     :raises NotFound: if it is gone.
     :raises FerryError: if its health check does not pass in time.
     """
+
+    def look() -> None:
+        # What was started may end and be started again until its check passes.
+        if began == RESTORED:
+            require_restored(client.container(ident))
+
     there = client.container(ident)
     if request.wait_healthy and there.has_health_check and there.running:
         if not passes(client, there)[0]:
             # The check may need answers from outside.
             open_guard()
-            wait_healthy(client, there, request.wait_healthy_timeout)
-    else:
-        open_guard()
-        watching()
-        time.sleep(LOOKED_AT_AGAIN)
+            wait_healthy(client, there, request.wait_healthy_timeout, look)
+        look()
+        return
+    open_guard()
+    watching()
+    time.sleep(LOOKED_AT_AGAIN)
     require_restored(client.container(ident), began)
 
 
@@ -1022,9 +1029,9 @@ def described_container(container: Container) -> Json:
 
 def begun_there(destination: Side, journal: Journal) -> float:
     """When the move began by the clock of that host, or by this one's where it cannot be asked."""
-    begun = journal.entry.begun if journal.entry is not None else 0.0
+    begun, asked = journal.entry.begun if journal.entry is not None else 0.0, time.time()
     facts = probe(destination.client.transport)
-    return begun + (facts.clock - time.time() if facts is not None and facts.clock else 0.0)
+    return begun + (facts.clock - asked if facts is not None and facts.clock else 0.0)
 
 
 def unpacks(destination: Side, journal: Journal, *, late: bool = False) -> bool | None:

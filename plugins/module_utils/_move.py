@@ -64,7 +64,7 @@ class Move:
             if arrived is None:
                 self._move()
             else:
-                self._finish(arrived)
+                self._finish(arrived, kept=entry is not None and entry.keep_source)
 
     def _find_here(self) -> Container | None:
         """The container on the source; one that a killed podman has half removed is left to the journal's next run."""
@@ -130,9 +130,12 @@ class Move:
             self.warn(found)
             self.result.update({"findings": found} if found else {})
 
-    def _finish(self, arrived: Container) -> None:
-        """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept."""
-        remains = None if self.request.keep_source else self._remains(arrived)
+    def _finish(self, arrived: Container, *, kept: bool) -> None:
+        """It runs on the destination already; what an earlier run left on the source is removed, unless it is kept.
+
+        :param kept: by the run that this one has taken up.
+        """
+        remains = None if kept or self.request.keep_source else self._remains(arrived)
         result = self.result
         result["container"] = described_container(arrived)
         result["location"] = "destination"

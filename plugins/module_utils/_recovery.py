@@ -16,6 +16,7 @@ from ansible_collections.ferry.podman.plugins.module_utils._errors import (
     ApiError,
     FerryError,
     MigrationFailed,
+    MovedOn,
     OutcomeUnknown,
     RestoredAndEnded,
     StartedAnew,
@@ -137,13 +138,15 @@ class Recovery:
     def _settled(self) -> Container | None:
         try:
             there = self._arrival().settle(PATIENCE)
-        except OutcomeUnknown as error:
-            raise self._ending().nowhere_started(error.message, error.remedy) from error
-        except RestoredAndEnded as error:
+        except (RestoredAndEnded, MovedOn) as error:
             if self._runs_here():
                 self._undo()
                 return None
+            if isinstance(error, MovedOn):
+                raise self._ending().nowhere_started(error.message, error.remedy) from error
             raise self._ended(error) from error
+        except OutcomeUnknown as error:
+            raise self._ending().nowhere_started(error.message, error.remedy) from error
         except StartedAnew as error:
             # It may have run so for long, and clients been answered by it.
             raise self._ended(error) from error
@@ -171,19 +174,18 @@ class Recovery:
         there = self.destination.client.find_container(self.entry.id)
         if there is not None and there.running:
             return self._verified(there)
-        if there is None or there.checkpointed:
-            self._require_not_moved_on(there)
-        self._ending().remove_from_destination(force=False)
+        try:
+            if there is None:
+                self._arrival().require_not_moved_on()
+            elif there.checkpointed:
+                raise MovedOn(f"The container {there.name} was checkpointed on the destination since.")
+            else:
+                self._ending().remove_from_destination(force=False)
+        except MovedOn as error:
+            if not self._runs_here():
+                raise self._ending().nowhere_started(error.message, error.remedy) from error
         self._undo()
         return None
-
-    def _require_not_moved_on(self, there: Container | None) -> None:
-        try:
-            if there is not None:
-                raise OutcomeUnknown(f"The container {there.name} was checkpointed on the destination since.")
-            self._arrival().require_not_moved_on()
-        except FerryError as error:
-            raise self._ending().nowhere_started(error.message, error.remedy) from error
 
     def _verified(self, there: Container) -> Container:
         try:

@@ -283,7 +283,7 @@ class Restorer:
         """
         if container.running:
             settle(self.client, container)
-            return self._result(container.id, {})
+            return self._described(self.client.container(container.id), {})
         doing = f"Restoring container {container.name}"
         try:
             with exclusive(self.client, container):
@@ -390,6 +390,10 @@ class Restorer:
     def _result(self, name: str, answer: Json) -> Json:
         container = self.client.container(name)
         require_restored(container)
+        return self._described(container, answer)
+
+    @staticmethod
+    def _described(container: Container, answer: Json) -> Json:
         return {
             "name": container.name,
             "id": container.id,

@@ -9,13 +9,14 @@ import time
 
 import pytest
 
-from ansible_collections.ferry.podman.plugins.module_utils import _checkpoint
+from ansible_collections.ferry.podman.plugins.module_utils import _checkpoint, _migration
 from ansible_collections.ferry.podman.plugins.module_utils._archive import inspect
 from ansible_collections.ferry.podman.plugins.module_utils._assess import Assessment, MoveRequest, Side
 from ansible_collections.ferry.podman.plugins.module_utils._errors import FerryError, MigrationFailed
-from ansible_collections.ferry.podman.plugins.module_utils._journal import Journal
+from ansible_collections.ferry.podman.plugins.module_utils._facts import HostFacts, Spooled
+from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import Container
-from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration
+from ansible_collections.ferry.podman.plugins.module_utils._migration import Migration, begun_there, unpacks
 
 ID, IMAGE_ID = "1f" * 32, "2e" * 32
 CHECKPOINT = f"POST /containers/{ID}/checkpoint"
@@ -786,3 +787,33 @@ def test_error_is_json(move) -> None:
     move.destination.on(IMPORT, move.destination.error(500, "no"))
     move.destination.on(INSPECT, 404)
     assert json.loads(json.dumps(move.failed().facts))["status"] == 500
+
+
+# -- podman's spool -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "age", "reads", "late", "found"),
+    [
+        (["/var/tmp/checkpoint1"], 0, False, False, False),
+        (["/var/tmp/restore1"], 9999, False, False, True),
+        (["/var/tmp/restore1"], 9999, False, True, False),  # of a killed service
+        (["/var/tmp/restore1"], 9999, True, True, True),  # larger than what is read within the timeout
+        (["/var/tmp/restore1"], 5, False, True, True),
+        ([], 0, False, True, False),
+    ],
+)
+def test_spool_that_is_left_over_holds_nothing_up(move, monkeypatch, names, age, reads, late, found) -> None:
+    spool = tuple(Spooled(name, 1, age) for name in names)
+    monkeypatch.setattr(_migration, "probe", lambda _transport: HostFacts(spool=spool, reads_spool=reads))
+    migration = move.migration()
+    assert unpacks(migration.destination, migration.journal, late=late) == found
+
+
+@pytest.mark.parametrize(("ahead", "expected"), [(0.0, 1000.0), (3600.0, 4600.0), (None, 1000.0)])
+def test_clock_of_the_destination_counts(move, monkeypatch, ahead, expected) -> None:
+    facts = None if ahead is None else HostFacts(clock=time.time() + ahead)
+    monkeypatch.setattr(_migration, "probe", lambda _transport: facts)
+    migration = move.migration()
+    migration.journal.entry = Entry(ID, "web", IMAGE_ID, "unix:///x", "restore", begun=1000.0)
+    assert abs(begun_there(migration.destination, migration.journal) - expected) < 5

@@ -212,6 +212,30 @@ def test_what_has_moved_on_is_not_started_here(cut_off, inspect_json, returning,
     assert REMOVE not in cut_off.destination.seen
 
 
+@pytest.mark.parametrize("returning", [False, True])
+@pytest.mark.parametrize("frozen_there", [False, True])
+def test_what_has_moved_on_and_come_back_is_the_source_s(cut_off, inspect_json, returning, frozen_there) -> None:
+    """Or was restored here by hand, as the answer before had told."""
+    fence = inspect_json("created", Id="f" * 64, Config={"Labels": {"ferry.fence": ID}})
+    cut_off.destination.on("GET /containers/web/json", 404, fence, 404)
+    cut_off.destination.on("DELETE /containers/web", [])
+    line = json.dumps({"Action": "checkpoint", "timeNano": int((time.time() + 60) * 1e9)})
+    cut_off.destination.on("GET /events", cut_off.destination.text(200, line))
+    there = FROZEN if frozen_there else None
+    assert cut_off.leaves(RUNNING, there).take_up("restore", returning=returning) is None
+    assert cut_off.journal_is_gone
+    assert REMOVE not in cut_off.destination.seen and not cut_off.removed_here
+
+
+@pytest.mark.parametrize("phase", ["restore", "verify"])
+def test_what_an_older_podman_calls_created_after_its_host_stopped_has_run(cut_off, phase) -> None:
+    there = ("created", {"State": {"RestoredAt": "2026-11-20T10:00:00Z"}})
+    error = cut_off.leaves(FROZEN, there).failed(phase)
+    assert "the destination has stopped since" in str(error)
+    assert not cut_off.started_here
+    assert REMOVE not in cut_off.destination.seen
+
+
 @pytest.mark.parametrize("phase", ["restore", "verify", "commit"])
 def test_source_that_has_nothing_left_is_no_hindrance(cut_off, phase) -> None:
     assert cut_off.leaves(None, RUNNING).take_up(phase).id == ID

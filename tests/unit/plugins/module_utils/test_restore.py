@@ -397,8 +397,9 @@ def test_what_an_interrupted_run_left_is_settled(restorer, podman, make_containe
     podman.on(f"POST /containers/{ID}/update", {"ID": ID})
     podman.on(f"DELETE {hold}", [])
     podman.on(RESTORE, {"Id": ID})
-    podman.on(INSPECT, inspect_json())
-    for container in (make_container("exited"), make_container("running")):
+    # One that was started afresh meanwhile is none the worse for it.
+    for container, restored in ((make_container("exited"), True), (make_container("running"), False)):
+        podman.on(INSPECT, inspect_json(State={"Restored": restored}))
         restorer().restore_local(container)
     assert podman.seen.count(RESTORE) == 1
     assert removed(podman) == [hold, hold]

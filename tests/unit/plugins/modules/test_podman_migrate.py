@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.ferry.podman.plugins.module_utils._journal import Entry, Journal
 from ansible_collections.ferry.podman.plugins.modules import podman_migrate
 
 ID, IMAGE_ID = "1f" * 32, "2e" * 32
@@ -114,6 +115,20 @@ def test_interrupted_move_is_finished(migrate, hosts, inspect_json, check_mode) 
     assert [finding["code"] for finding in answer.get("findings", [])] == ([] if check_mode else ["volumes_left"])
     assert "DELETE /volumes/data" not in hosts[0].seen
     assert IMPORT not in hosts[1].seen
+
+
+def test_source_that_an_interrupted_move_was_to_keep_stays(migrate, hosts, inspect_json, tmp_path) -> None:
+    """The run that takes it up is not told so."""
+    for name in ("web", ID):
+        hosts[0].on(f"GET /containers/{name}/json", inspect_json("exited", State={"Checkpointed": True}))
+        hosts[1].on(f"GET /containers/{name}/json", inspect_json())
+    known = {"id": ID, "name": "web", "image_id": IMAGE_ID, "destination": hosts[1].url, "keep_source": True}
+    Journal(str(tmp_path / "journal"), ID).begin(Entry(**known, phase="verify", volumes=["data"]))
+    answer = migrate()
+    assert not answer.get("failed"), answer
+    assert (answer["location"], answer["interrupted_phase"]) == ("destination", "verify")
+    assert REMOVE not in hosts[0].seen and "DELETE /volumes/data" not in hosts[0].seen
+    assert not list((tmp_path / "journal").glob("*.json"))
 
 
 def test_container_that_is_nowhere_is_told(migrate, hosts) -> None:
