@@ -54,7 +54,11 @@ from ansible_collections.ferry.podman.plugins.module_utils._rootfs import (
     host_lacks,
     list_changes,
 )
-from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import finish_stop, kept_safe
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import (
+    definition_kept,
+    finish_stop,
+    kept_safe,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._signature import LIST, SIGNATURE, Lister, sign
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import volume_roots, without_copy_up
 
@@ -453,7 +457,8 @@ def _brought_back(client: LibpodClient, container: Container, options: Checkpoin
             restore = RestoreOptions(tcp_established=options.tcp_established, file_locks=options.file_locks)
             finish_stop(client, now)
             freeze_orphan(client, now, options.runtime_flags)
-            client.restore(container.id, restore, f"Bringing container {container.name} back")
+            with definition_kept(client, container):
+                client.restore(container.id, restore, f"Bringing container {container.name} back")
             return f"The container {container.name} runs again from the same memory."
         except ApiError as refusal:
             # podman has noticed a moment late that the process is gone.

@@ -41,7 +41,11 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
 from ansible_collections.ferry.podman.plugins.module_utils._logs import read_log
 from ansible_collections.ferry.podman.plugins.module_utils._orphan import is_orphaned
 from ansible_collections.ferry.podman.plugins.module_utils._pages import remove_here
-from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import finish_stop, settle
+from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import (
+    definition_kept,
+    finish_stop,
+    settle,
+)
 from ansible_collections.ferry.podman.plugins.module_utils._volumes import set_volume_roots
 
 ADDRESS_TAKEN = re.compile(r"requested ip address (\S+) is already allocated to container ID ([0-9a-f]{64})")
@@ -288,7 +292,8 @@ class Restorer:
         try:
             with exclusive(self.client, container):
                 finish_stop(self.client, container)
-                answer = self.client.restore(container.id, self._options(None), doing)
+                with definition_kept(self.client, container):
+                    answer = self.client.restore(container.id, self._options(None), doing)
         except ApiError as error:
             log = read_log(self.client, container, "restore.log")
             reason = f" CRIU says: {' | '.join(log)}" if log else ""

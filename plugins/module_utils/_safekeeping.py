@@ -15,6 +15,9 @@ labels remember the restart policy, for the next run if this one is killed.
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -146,6 +149,41 @@ def kept_safe(client: LibpodClient, container: Container, options: CheckpointOpt
         held.release()
     if container.auto_remove:
         client.remove_container(container.id, force=False)
+
+
+@contextlib.contextmanager
+def definition_kept(client: LibpodClient, container: Container) -> Iterator[None]:
+    """Around a restore in place: have podman find the container's config.json again, also after it was killed in one.
+
+    podman removes that file and writes it anew before each restore, which reads it (saveSpec in container_internal.go).
+    """
+    if not (client.transport.is_local and container.bundle):
+        yield
+        return
+    path = os.path.join(container.bundle, "config.json")
+    kept = f"{path}.ferry"
+    # What cannot be kept is no reason against the restore.
+    with contextlib.suppress(OSError):
+        if _is_whole(path):
+            _replace(path, kept)
+        elif _is_whole(kept):
+            _replace(kept, path)
+    yield
+    with contextlib.suppress(OSError):
+        os.unlink(kept)
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return bool(json.load(file))
+    except (OSError, ValueError):
+        return False
+
+
+def _replace(source: str, path: str) -> None:
+    shutil.copy2(source, f"{path}.new")
+    os.replace(f"{path}.new", path)
 
 
 def hold(client: LibpodClient, container: Container) -> Hold:

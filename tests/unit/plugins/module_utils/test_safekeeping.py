@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import CheckpointOptions, RestartPolicy
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import (
+    definition_kept,
     find_hold,
     finish_stop,
     kept_safe,
@@ -223,3 +225,26 @@ def test_stop_that_cannot_be_finished_is_no_failure_of_its_own(
     for _number in range(2):
         finish_stop(client, make_container("stopped"))
     assert podman.seen == ["GET /info"] * 2
+
+
+@pytest.mark.parametrize("left", [None, "", '{"process": '])
+def test_definition_that_a_killed_podman_has_lost_is_there_for_the_next_restore(
+    client, make_container, tmp_path, left
+) -> None:
+    path = tmp_path / "config.json"
+    container = make_container("exited", OCIConfigPath=str(path))
+    path.write_text('{"process": {}}')
+    path.chmod(0o640)
+    with pytest.raises(FerryError), definition_kept(client, container):
+        path.unlink() if left is None else path.write_text(left)
+        raise FerryError("killed")
+    with definition_kept(client, container):
+        assert json.loads(path.read_text()) == {"process": {}}
+        assert path.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_definition_that_nobody_has_kept_is_podman_s_matter(client, make_container, tmp_path) -> None:
+    with definition_kept(client, make_container("exited", OCIConfigPath=str(tmp_path / "config.json"))):
+        assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == []
