@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +32,9 @@ from ansible_collections.ferry.podman.plugins.module_utils._libpod import (
 LABEL = "ferry.holds"
 POLICY_LABEL = "ferry.restart_policy"
 RETRIES_LABEL = "ferry.restart_retries"
+
+ROOM = 1 << 20
+"""Free bytes with which podman can write a config.json anew while the one before is still there."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,11 @@ def definition_kept(client: LibpodClient, container: Container) -> Iterator[None
     # What cannot be kept is no reason against the restore.
     with contextlib.suppress(OSError):
         if _is_whole(path):
-            _replace(path, kept)
+            # On a full disk podman needs the very room that its removal of the file gives it.
+            if _has_room(path):
+                _link(path, kept)
         elif _is_whole(kept):
-            _replace(kept, path)
+            _link(kept, path)
     yield
     with contextlib.suppress(OSError):
         os.unlink(kept)
@@ -181,9 +185,16 @@ def _is_whole(path: str) -> bool:
         return False
 
 
-def _replace(source: str, path: str) -> None:
-    shutil.copy2(source, f"{path}.new")
-    os.replace(f"{path}.new", path)
+def _has_room(path: str) -> bool:
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize >= ROOM
+
+
+def _link(source: str, path: str) -> None:
+    """A name more for the same file, which podman's removal leaves."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    os.link(source, path)
 
 
 def hold(client: LibpodClient, container: Container) -> Hold:

@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from ansible_collections.ferry.podman.plugins.module_utils import _safekeeping
 from ansible_collections.ferry.podman.plugins.module_utils._errors import ApiError, FerryError
 from ansible_collections.ferry.podman.plugins.module_utils._libpod import CheckpointOptions, RestartPolicy
 from ansible_collections.ferry.podman.plugins.module_utils._safekeeping import (
@@ -236,7 +237,9 @@ def test_definition_that_a_killed_podman_has_lost_is_there_for_the_next_restore(
     path.write_text('{"process": {}}')
     path.chmod(0o640)
     with pytest.raises(FerryError), definition_kept(client, container):
-        path.unlink() if left is None else path.write_text(left)
+        path.unlink()
+        if left is not None:
+            path.write_text(left)
         raise FerryError("killed")
     with definition_kept(client, container):
         assert json.loads(path.read_text()) == {"process": {}}
@@ -248,3 +251,12 @@ def test_definition_that_nobody_has_kept_is_podman_s_matter(client, make_contain
     with definition_kept(client, make_container("exited", OCIConfigPath=str(tmp_path / "config.json"))):
         assert os.listdir(tmp_path) == []
     assert os.listdir(tmp_path) == []
+
+
+def test_definition_is_not_kept_on_a_full_disk(client, make_container, tmp_path, monkeypatch) -> None:
+    """Podman could not write the new one then."""
+    monkeypatch.setattr(_safekeeping, "ROOM", 1 << 60)
+    path = tmp_path / "config.json"
+    path.write_text('{"process": {}}')
+    with definition_kept(client, make_container("exited", OCIConfigPath=str(path))):
+        assert os.listdir(tmp_path) == ["config.json"]
